@@ -1,0 +1,160 @@
+"""Compiling on demand: what the entry point calls when a loop is not there yet. Imports Numba when it runs."""
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import _threads, _tuning
+from ._layout import ALLOWED, KERNEL, LARGE, LAUNCHER, LOOP, RUN_JOB, RUN_UNIT, WANTS
+from ._versions import needed
+
+T = TypeVar("T")
+
+#: Each loop of each ufunc: operation, type, target and the words that the loop reads.
+slots: list[tuple[str, np.dtype, str, np.ndarray]] = []
+
+
+@functools.cache
+def _kernel(operation: str, kind: str) -> Any:
+    with needed("numba"):
+        from . import _kernels
+
+    return _kernels.build(operation, np.dtype(kind))
+
+
+@functools.cache
+def _inner_loop() -> Any:
+    with needed("numba"):
+        from . import _driver
+
+    return _driver.build_inner_loop()
+
+
+@functools.cache
+def _part(place: int) -> Any:
+    with needed("numba"):
+        from . import _driver
+
+    return _driver.build(place)
+
+
+def kernel_address(operation: str, dtype: np.dtype) -> int:
+    """Return the address of a kernel, compiled if need be. The caller holds Numba's compiler lock."""
+    address: int = _kernel(operation, dtype.str).address  # `str` is the same for `l` and `q`, which are one type
+    return address
+
+
+def compile_slot(index: int) -> None:
+    """Make the loop of a slot ready to run, or fetch the part of the driver that it asks for."""
+
+    def work() -> None:
+        operation, dtype, target, slot = slots[index]
+        if slot[WANTS]:
+            place, slot[WANTS] = int(slot[WANTS]), 0
+            provide(target, place)
+        if not slot[LOOP]:
+            slot[KERNEL] = kernel_address(operation, dtype)
+            slot[LOOP] = _inner_loop().address
+
+    locked(work)
+
+
+def locked(work: Callable[[], T]) -> T:
+    """Compile something under Numba's compiler lock, out of reach of Ctrl-C.
+
+    An exception in the middle of importing Numba, or of filling its tables of types, would leave the process unable
+    to compile anything. Signals reach the main thread only. So there the work is done by another thread: Ctrl-C ends
+    the wait, at once, and what was being compiled is ready for the next call.
+    """
+
+    def compiling() -> T:
+        with _threads.numba_import:
+            _threads.guard_forks()
+            from numba.core.compiler_lock import global_compiler_lock
+        # Numba's own lock: a second one around it would invite a deadlock with a thread that compiles other code
+        with global_compiler_lock:
+            return work()
+
+    if threading.current_thread() is not threading.main_thread() or _threads.compiling_here():
+        return compiling()
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            results.append(compiling())
+        except BaseException as failure:  # raised in the caller's thread below
+            failures.append(failure)
+
+    thread = threading.Thread(target=guarded, name="fastrelu-compile")
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is shutting down and starts no threads any more
+        return compiling()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def provide(target: str, place: int) -> None:
+    """Compile a part of the driver for a target's table; the launcher, or forbid parallel runs where there is none.
+
+    The caller holds Numba's compiler lock.
+    """
+    table = _tuning.settings.tables[target]
+    if place == LAUNCHER:
+        reason = _threads.unavailable()
+        if reason is None and target == "auto":
+            reason = _threads.pointless()
+        if reason is not None:
+            if target == "auto" and _tuning.settings.target is None:
+                table[ALLOWED] = 0
+                provide(target, RUN_JOB)
+                return
+            raise RuntimeError(f"target='parallel' is not available: {reason}")
+        # Loading a cached function that calls parallel code needs the symbols of the running threading layer
+        _threads.start()
+    if place in (LAUNCHER, RUN_JOB):
+        table[RUN_UNIT] = _part(RUN_UNIT).address
+        table[RUN_JOB] = _part(RUN_JOB).address
+    table[place] = _part(place).address
+
+
+def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int:
+    """Make sure that a table can run a job, and return the kernel's address."""
+    table = _tuning.settings.tables[target]
+    place = LAUNCHER if parallel else RUN_JOB
+    key = operation, dtype.str
+
+    def work() -> None:
+        _jobs[key] = kernel_address(operation, dtype)
+        if not table[place]:
+            provide(target, place)
+
+    if key not in _jobs or not table[RUN_JOB] or not table[place]:
+        locked(work)
+    return _jobs[key]
+
+
+#: Addresses of the kernels that jobs have used.
+_jobs: dict[tuple[str, str], int] = {}
+
+
+def warm(operation: str, dtype: np.dtype) -> None:
+    """Compile the kernel of an operation for a type, and the loop that calls it."""
+    locked(lambda: (kernel_address(operation, dtype), _inner_loop()))
+
+
+def warm_driver() -> None:
+    """Compile what large arrays need."""
+
+    def work() -> None:
+        for target in _tuning.settings.tables:
+            provide(target, LARGE)
+            provide(target, RUN_JOB if target == "serial" or _threads.unavailable() else LAUNCHER)
+
+    locked(work)

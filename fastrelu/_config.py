@@ -1,0 +1,248 @@
+"""Process-wide choices and what a user can ask about them."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from . import _compile, _front, _threads, _tuning, ufuncs
+from ._dispatch import Explanation, explain_plan, plan
+from ._operations import OPERATIONS, typecodes
+
+_UNSET: Any = type("Unset", (), {"__repr__": lambda self: "<unchanged>"})()
+
+
+class _Configured:
+    """What `configure` returns: in a ``with`` statement, it restores the former choices at the end."""
+
+    def __init__(self, before: dict[str, Any]) -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _apply(self._before)
+
+
+def _apply(choices: dict[str, Any]) -> None:
+    for name, value in choices.items():
+        setattr(_tuning.settings, name, value)
+    _front.enabled[0] = _tuning.settings.target is None
+    _tuning.settings.publish()
+
+
+def configure(
+    *, target: str | None = _UNSET, parallel_min_bytes: int = _UNSET, streaming_min_bytes: int = _UNSET
+) -> _Configured:
+    """Set process-wide choices; in a ``with`` statement, until its end.
+
+    Parameters
+    ----------
+    target : {None, "serial", "parallel", "cuda"}, optional
+        What calls with ``target=None`` use. None is the automatic choice.
+    parallel_min_bytes : int, optional
+        Bytes read and written from which the automatic choice is parallel.
+    streaming_min_bytes : int, optional
+        Bytes of output from which stores bypass the caches.
+
+    Returns
+    -------
+    context manager
+        Restores the former choices when a ``with`` statement ends.
+
+    Raises
+    ------
+    ValueError
+        A target is unknown, or a number of bytes is negative.
+    TypeError
+        A number of bytes is not an integer.
+
+    Notes
+    -----
+    The choices are those of the process, not of a thread. The environment variables ``FASTRELU_TARGET``,
+    ``FASTRELU_PARALLEL_MIN_BYTES`` and ``FASTRELU_STREAMING_MIN_BYTES`` set the start values.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrelu
+    >>> with fastrelu.configure(target="serial"):
+    ...     print(fastrelu.explain(fastrelu.relu, np.zeros(10_000_000)).target)
+    serial
+    """
+    new: dict[str, Any] = {}
+    if target is not _UNSET:
+        new["target"] = _tuning.check_target(target, "target")
+    for name, value in (("parallel_min_bytes", parallel_min_bytes), ("streaming_min_bytes", streaming_min_bytes)):
+        if value is _UNSET:
+            continue
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+            raise TypeError(f"{name} must be an integer number of bytes, not {type(value).__name__}")
+        if value < 0:
+            raise ValueError(f"{name} must not be negative: {value}")
+        new[name] = int(value)
+    before = {name: getattr(_tuning.settings, name) for name in new}
+    _apply(new)
+    return _Configured(before)
+
+
+def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation:
+    """Say where a call would run and why, without running or compiling anything.
+
+    Parameters
+    ----------
+    func : function
+        A public function of fastrelu, such as `fastrelu.relu_`, or a raw ufunc from `fastrelu.ufuncs`.
+    *args, **kwargs
+        The arguments of the call.
+
+    Returns
+    -------
+    Explanation
+        Frozen, with `target`, `store` ("plain" or "streaming") and `refused`, which maps each other choice
+        to the reason against it. ``str()`` of it is readable.
+
+    Raises
+    ------
+    TypeError
+        `func` is none of fastrelu's functions, or the arguments do not fit it.
+    ValueError, RuntimeError
+        What the call itself would raise.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrelu
+    >>> fastrelu.explain(fastrelu.relu, np.zeros(3)).target
+    'serial'
+    """
+    from . import _api
+
+    name = getattr(func, "__name__", "")
+    operation = name.removesuffix("_")
+    if isinstance(func, np.ufunc) and func is getattr(ufuncs, name, None):
+        operation = name.removesuffix("_serial").removesuffix("_parallel")
+        target = name[len(operation) + 1 :] or None
+        operands, kwargs = args[: func.nin], dict(kwargs)
+        out = args[func.nin] if len(args) > func.nin else kwargs.pop("out", None)
+    elif operation in OPERATIONS and func is getattr(_api, name, None):
+        bound = inspect.signature(func).bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        if "at_zero" in given and given["at_zero"] is None:
+            given["at_zero"] = given["negative_slope"]
+        operands = tuple(given[operand] for operand in OPERATIONS[operation])
+        out = operands[0] if name.endswith("_") else given["out"]
+        target, kwargs = given["target"], given["ufunc_kwargs"]
+    else:
+        raise TypeError(f"explain: {func!r} is not a function of fastrelu")
+    if isinstance(out, tuple) and len(out) == 1:
+        out = out[0]
+    return explain_plan(plan(operation, operands, out, target, kwargs))
+
+
+def _names(functions: Iterable[Any] | None) -> list[str]:
+    if functions is None:
+        return list(OPERATIONS)
+    names = []
+    for function in functions:
+        name = function if isinstance(function, str) else getattr(function, "__name__", repr(function))
+        if name.removesuffix("_") not in OPERATIONS:
+            raise ValueError(f"warmup: {name!r} is not a function of fastrelu; there are {', '.join(OPERATIONS)}")
+        names.append(name.removesuffix("_"))
+    return list(dict.fromkeys(names))
+
+
+def warmup_steps(
+    functions: Iterable[Any] | None = None, dtypes: Iterable[Any] | None = None
+) -> list[tuple[str, Callable[[], object]]]:
+    """Return what `warmup` does, as labelled steps, for a progress bar."""
+    wanted = None if dtypes is None else [np.dtype(dtype) for dtype in dtypes]
+    steps: list[tuple[str, Callable[[], object]]] = []
+    for name in _names(functions):
+        available = list(dict.fromkeys(np.dtype(code) for code in typecodes(name)))
+        for dtype in available if wanted is None else wanted:
+            if dtype not in available:
+                if functions is None:
+                    continue  # relu alone has integer loops
+                raise ValueError(f"warmup: {name} has no loop for {dtype}; there are {', '.join(map(str, available))}")
+            steps.append((f"{name} {dtype}", lambda name=name, dtype=dtype: _compile.warm(name, dtype)))  # type: ignore[misc]
+    if wanted is not None and not steps:
+        raise ValueError(f"warmup: no function has a loop for {', '.join(map(str, wanted))}")
+    steps.append(("threads and large arrays", _compile.warm_driver))
+    return steps
+
+
+def warmup(functions: Iterable[Any] | None = None, dtypes: Iterable[Any] | None = None) -> None:
+    """Compile into the cache, so that later first calls, in this or other processes, only load.
+
+    Parameters
+    ----------
+    functions : iterable of functions or names, optional
+        What to compile; None means all.
+    dtypes : iterable of dtypes, optional
+        For which types; None means all that each function has loops for.
+
+    Raises
+    ------
+    ValueError
+        A function is unknown, or has no loop for a type.
+
+    Examples
+    --------
+    >>> import fastrelu
+    >>> fastrelu.warmup([fastrelu.relu], ["float32"])
+    """
+    for _, step in warmup_steps(functions, dtypes):
+        step()
+
+
+def config_lines() -> list[tuple[str, str]]:
+    """Return what `show_config` prints, as pairs."""
+    import llvmlite
+    import numba
+    from numba.core.registry import cpu_target
+
+    from . import __version__, _cache, _cuda
+
+    features = cpu_target.target_context.codegen().magic_tuple()
+    have = [
+        name for name in ("sse2", "avx2", "f16c", "avx512f", "neon", "fp16") if f"+{name}" in features[2].split(",")
+    ]
+    reason = _threads.unavailable()
+    settings = _tuning.settings
+    return [
+        ("fastrelu", __version__),
+        ("python", f"{platform.python_version()} ({sys.platform} {platform.machine()})"),
+        ("numpy", np.__version__),
+        ("numba", f"{numba.__version__} (llvmlite {llvmlite.__version__})"),
+        ("processor", f"{features[1]}: {', '.join(have) or 'no known vector features'}"),
+        ("caches", ", ".join(f"{name} {size >> 10:,} KiB" for name, size in _tuning.caches()) or "unknown"),
+        ("threads", str(_threads.thread_count())),
+        ("threading layer", f"{_threads.layer()}" + (f"; not used: {reason}" if reason else "")),
+        ("target", str(settings.target or "automatic")),
+        ("parallel_min_bytes", f"{settings.parallel_min_bytes:,}"),
+        ("streaming_min_bytes", f"{settings.streaming_min_bytes:,}"),
+        ("compiled code", str(_cache.folder() or "not kept: no folder can be written")),
+        ("gpu", _cuda.status_line()),
+    ]
+
+
+def show_config() -> None:
+    """Print versions, processor features, cache sizes, threads, threading layer, thresholds and GPUs.
+
+    Examples
+    --------
+    >>> import fastrelu
+    >>> fastrelu.show_config()  # doctest: +ELLIPSIS
+    fastrelu ...
+    """
+    for label, value in config_lines():
+        print(f"{label:20} {value}")

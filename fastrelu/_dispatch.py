@@ -1,0 +1,307 @@
+"""One call, from its arguments to the code that runs it. `plan` decides; `call` does; `explain` shows the plan."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import _arrays, _foreign, _large, _threads, _tuning, ufuncs
+from ._layout import ALLOWED, LAUNCHER
+from ._operations import DATA, FLOATS, OPERATIONS
+
+#: Bytes of output from which a call that NumPy would cut up goes to the driver, whose own 30 us it must outweigh.
+LARGE_BYTES = 1 << 16
+#: Bytes of output from which conversions run on threads of Python, which cost 50 to 100 us each to start.
+CONVERT_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one call will run."""
+
+    path: str  # "ufunc", "driver", "convert", "override", "device" or "host to device"
+    target: str
+    store: str = "plain"
+    refused: Mapping[str, str] = field(default_factory=dict)
+    operands: Sequence[Any] = ()
+    dtype: np.dtype | None = None
+    table: str = "auto"
+
+
+def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Any:
+    """Run an operation on its operands, parameters included."""
+    quick = _quick.get(type(operands[0]))
+    if quick is not None and not kwargs and (target or _tuning.settings.target) in (None, "cuda"):
+        result = quick(name, operands, out)
+        if result is not _cuda().NOT_QUICK:
+            return result
+    if isinstance(out, tuple) and len(out) == 1:
+        out = out[0]
+    # A Python integer as slope must not make NumPy choose a narrower loop for integers than a Python float does
+    operands = [
+        float(value) if type(value) in (int, bool) and argument not in DATA else value
+        for value, argument in zip(operands, OPERATIONS[name], strict=True)
+    ]
+    table = _settled(operands, out, target) if not kwargs else None
+    if table is not None:
+        # What `plan` would find out in 10 us; it is asked for the message if NumPy refuses
+        try:
+            with np.errstate(all="ignore"):
+                return ufuncs.of(name, table)(*operands, out)
+        except TypeError:
+            plan(name, operands, out, target, kwargs)
+            raise
+    if (foreign := _foreign.enter(name, operands, out, kwargs)) is not None:
+        _tuning.check_target(target, "target")
+        if foreign.out is None:
+            foreign.allocate(_loop_dtype(name, foreign.operands, foreign.kwargs))
+        call(name, foreign.operands, foreign.out, target, foreign.kwargs)
+        return foreign.leave()
+    todo = plan(name, operands, out, target, kwargs)
+    if todo.path in ("device", "host to device"):
+        if todo.path == "device" and (ways := _cuda().quick_for(operands[0])) is not None:
+            _quick[type(operands[0])] = ways
+        return _cuda().call(name, operands, out, todo.target, kwargs)
+    if todo.path == "driver":
+        assert todo.dtype is not None
+        return _large.run(name, todo.operands, out, todo.dtype, todo.table)
+    if todo.path == "convert":
+        assert todo.dtype is not None
+        return _large.run_converting(ufuncs.of(name, "serial"), todo.operands, out, todo.dtype)
+    with np.errstate(all="ignore"):
+        return ufuncs.of(name, todo.table)(*todo.operands, out=out, **kwargs)
+
+
+#: For types of device arrays met before: a function that serves plain calls with little Python.
+_quick: dict[type, Callable[[str, Sequence[Any], Any], Any]] = {}
+
+
+@functools.cache
+def _cuda() -> Any:
+    """Return the CUDA target, imported by the first call that needs it."""
+    from . import _cuda as module
+
+    return module
+
+
+def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | None:
+    """Return the ufunc's table for calls that no path but the ufunc can serve better, else None.
+
+    Those are exact arrays and scalars, all small, or all alike and contiguous.
+    """
+    target = _tuning.settings.target if target is None else target
+    if target == "parallel":
+        table = _tuning.settings.tables["parallel"]
+        if not (table[LAUNCHER] and table[ALLOWED]):  # not started, or not any more
+            return None
+    elif target is not None and target != "serial":
+        return None
+    first = operands[0]
+    for value in (*operands, out):
+        kind = type(value)
+        if kind is np.ndarray:
+            if value.nbytes >= LARGE_BYTES and not (
+                type(first) is np.ndarray
+                and value.flags.c_contiguous
+                and value.dtype is first.dtype
+                and value.shape == first.shape
+                and first.dtype in _LOOPS
+            ):
+                return None
+        elif value is out:
+            if out is not None:
+                return None
+        elif kind is not float and kind is not int and not isinstance(value, np.generic):
+            return None
+    return "auto" if target is None else target
+
+
+#: Types that all operations have loops for.
+_LOOPS = {np.dtype(code) for code in FLOATS}
+
+
+def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Plan:
+    """Decide how a call runs, or raise what it deserves. Runs, allocates and compiles nothing."""
+    target = _tuning.check_target(target, "target") or _tuning.settings.target
+    if (foreign := _foreign.enter(name, operands, out, kwargs)) is not None:
+        operands, out, kwargs = foreign.operands, foreign.out, foreign.kwargs
+    kinds = {_arrays.kind(value) for value in (*operands, out)}
+    kinds.add(_arrays.kind(kwargs.get("where")))
+    elsewhere = bool(kinds & {"torch", "jax", "foreign"})
+    on_gpu = "device" in kinds or (
+        elsewhere and any(_cuda().is_device_array(value) for value in (*operands, out, kwargs.get("where")))
+    )
+    if elsewhere and not on_gpu:
+        _refuse_foreign(name, operands, out)
+    if on_gpu or target == "cuda":
+        if "override" in kinds:
+            _refuse_override(name, operands, out)
+        path, refused = _cuda().describe(name, (*operands, kwargs.get("where")), out, target)
+        return Plan(path, "cuda", refused=refused, operands=operands)
+    table = target or "auto"
+    if target == "parallel" and (reason := _threads.unavailable()):
+        raise RuntimeError(f"target='parallel' is not available: {reason}")
+    if "override" in kinds:
+        other = "this argument's own __array_ufunc__ decides"
+        return Plan("override", target or "serial", refused={"parallel": other}, operands=operands, table=table)
+    return _plan_host(name, operands, out, target, table, kwargs)
+
+
+def _refuse_override(name: str, operands: Sequence[Any], out: Any) -> None:
+    for argument, value in zip((*OPERATIONS[name], "out"), (*operands, out), strict=True):
+        if _arrays.kind(value) == "override":
+            raise TypeError(f"{name}: {argument} is a {_arrays.type_name(value)}, which does not run on a GPU")
+
+
+def _refuse_foreign(name: str, operands: Sequence[Any], out: Any) -> None:
+    for argument, value in zip((*OPERATIONS[name], "out"), (*operands, out), strict=True):
+        if _arrays.kind(value) in ("torch", "jax", "foreign"):
+            raise TypeError(
+                f"{name}: {argument} is a {_arrays.type_name(value)}, which is not a NumPy array; "
+                "convert it first, for instance with numpy.from_dlpack"
+            )
+
+
+def _plan_host(
+    name: str, operands: Sequence[Any], out: Any, target: str | None, table: str, kwargs: Mapping[str, Any]
+) -> Plan:
+    """Decide for NumPy arrays, scalars and lists."""
+    operands = _checked(name, operands, out)
+    arrays = [np.asarray(value) for value in operands]
+    try:
+        shape = np.broadcast_shapes(*(array.shape for array in arrays))
+        dtype = _loop_dtype(name, operands, kwargs)
+    except (TypeError, ValueError):  # the ufunc says what is wrong with it
+        return Plan("ufunc", target or "serial", operands=operands, table=table)
+    nbytes = math.prod(shape) * dtype.itemsize
+    parallel, streaming = _large.decide(arrays, out, math.prod(shape), dtype, table)
+    of_type = all(
+        array.dtype == dtype for array, value in zip(arrays, operands, strict=True) if isinstance(value, np.ndarray)
+    ) and (out is None or out.dtype == dtype)
+    path, obstacle = "ufunc", ""
+    if of_type and _in_one_piece(name, arrays, out, shape):
+        if kwargs.get("where", True) is not True:
+            obstacle = "where= makes NumPy run each stretch of True by itself"
+    elif kwargs:
+        obstacle = f"with {', '.join(kwargs)}=, NumPy passes this call in pieces of at most 8,192 elements"
+    elif of_type and nbytes >= LARGE_BYTES:
+        path = "driver"
+        streaming = streaming and (out is None or bool(out.flags.c_contiguous or out.flags.f_contiguous))
+    elif parallel and nbytes >= CONVERT_BYTES and not _overlapping(arrays, out) and not _threads.unavailable():
+        path, streaming = "convert", False
+    else:
+        obstacle = (
+            f"NumPy passes this call in pieces of at most 8,192 elements, and {nbytes:,} bytes of output "
+            "do not pay for more"
+        )
+    parallel, streaming = parallel and not obstacle, streaming and not obstacle
+    if path != "ufunc":  # scalars become arrays of the loop's type, as NumPy would convert them
+        with np.errstate(all="ignore"):
+            operands = [
+                array if isinstance(value, np.ndarray) else np.array(value, dtype)
+                for array, value in zip(arrays, operands, strict=True)
+            ]
+    return Plan(
+        path,
+        "parallel" if parallel or target == "parallel" else "serial",
+        "streaming" if streaming else "plain",
+        _reasons(target, parallel, streaming, obstacle, path, nbytes),
+        operands,
+        dtype,
+        table,
+    )
+
+
+def _checked(name: str, operands: Sequence[Any], out: Any) -> list[Any]:
+    """Return the operands with lists made arrays, or raise TypeError for what no loop takes."""
+    checked = [
+        value if isinstance(value, (np.ndarray, np.generic, *_arrays.NUMBERS)) else np.asarray(value)
+        for value in operands
+    ]
+    for argument, value in zip(OPERATIONS[name], checked, strict=True):
+        dtype = value.dtype if isinstance(value, (np.ndarray, np.generic)) else np.dtype(type(value))
+        if not _arrays.supported(dtype):
+            raise TypeError(
+                f"{name}: {argument} is a {_arrays.type_name(value)}; accepted are bool, integers and "
+                "float16, float32 and float64"
+            )
+    if out is not None and not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: out must be an array, not {_arrays.type_name(out)}")
+    return checked
+
+
+def _in_one_piece(name: str, arrays: Sequence[np.ndarray], out: np.ndarray | None, shape: tuple[int, ...]) -> bool:
+    """Say whether NumPy hands these arrays to the loop whole, rather than in pieces copied to its buffers."""
+    full = [array for array, argument in zip(arrays, OPERATIONS[name], strict=True) if argument in DATA]
+    full += [array for array in arrays if array.size != 1] + ([] if out is None else [out])
+    if any(array.shape != shape or not array.flags.aligned for array in full):
+        return False
+    return (
+        len(shape) <= 1
+        or all(array.flags.c_contiguous for array in full)
+        or all(array.flags.f_contiguous for array in full)
+    )
+
+
+def _overlapping(arrays: Sequence[np.ndarray], out: np.ndarray | None) -> bool:
+    return out is not None and any(np.may_share_memory(out, array) for array in arrays)
+
+
+def _reasons(
+    target: str | None, parallel: bool, streaming: bool, obstacle: str, path: str, nbytes: int
+) -> dict[str, str]:
+    """Say for each choice that was not made why not."""
+    settings = _tuning.settings
+    reasons = {"cuda": "the data is in host memory; target='cuda' copies it to the GPU and back"}
+    if parallel:
+        bound = f"at least parallel_min_bytes = {settings.parallel_min_bytes:,} bytes are moved"
+        reasons["serial"] = "the target is forced" if target else bound
+    elif target:
+        reasons["serial" if target == "parallel" else "parallel"] = "the target is forced"
+    elif not settings.tables["auto"][ALLOWED]:
+        reasons["parallel"] = _threads.unavailable() or _threads.pointless() or "threads cannot be used here"
+    else:
+        bound = f"fewer than parallel_min_bytes = {settings.parallel_min_bytes:,} bytes are moved"
+        reasons["parallel"] = obstacle or bound
+    if streaming:
+        reasons["plain"] = f"at least streaming_min_bytes = {settings.streaming_min_bytes:,} bytes are written"
+    elif path == "convert":
+        reasons["streaming"] = "NumPy converts the input through its buffers"
+    elif nbytes < settings.streaming_min_bytes:
+        bound = f"fewer than streaming_min_bytes = {settings.streaming_min_bytes:,} bytes are written"
+        reasons["streaming"] = obstacle or bound
+    else:
+        reasons["streaming"] = obstacle or "the output is an input or not contiguous"
+    return reasons
+
+
+def _loop_dtype(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) -> np.dtype:
+    """Return the type of the loop that NumPy would choose."""
+    kinds = [type(v) if type(v) in (int, float, complex) else np.asarray(v).dtype for v in operands]
+    options = {key: kwargs[key] for key in ("signature", "casting") if key in kwargs}
+    if kwargs.get("dtype") is not None:
+        options["signature"] = (None,) * len(operands) + (np.dtype(kwargs["dtype"]),)
+    result: np.dtype = ufuncs.of(name, "auto").resolve_dtypes((*kinds, None), **options)[-1]
+    return result
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a call would run, with which stores, and why not otherwise."""
+
+    target: str
+    store: str
+    refused: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"runs on: {self.target}, {self.store} stores"]
+        lines += [f"not {choice}: {reason}" for choice, reason in self.refused.items()]
+        return "\n".join(lines)
+
+
+def explain_plan(todo: Plan) -> Explanation:
+    refused = {choice: why for choice, why in todo.refused.items() if choice not in (todo.target, todo.store)}
+    return Explanation(todo.target, todo.store, refused)

@@ -1,0 +1,248 @@
+"""What runs the kernels: the loop that NumPy calls, and the parts behind it. Compiled once for all types.
+
+Small calls meet only `inner_loop` and a kernel. Everything else is described as a *job*: kernel, axes and operands,
+cut into *units* of some ten thousand elements, which one thread runs in turn or the launcher spreads over all.
+The parts call each other by address, so that each is compiled once, and only when a call wants it: as one
+function, the driver took 1.5 s to compile, of which a small call needs a tenth.
+"""
+
+from typing import Any
+
+from numba import prange
+from numba.core import types
+from numba.extending import register_jitable
+
+from . import _cache
+from ._choose import choose as _choose
+from ._layout import (
+    ALLOWED,
+    AXES,
+    AXIS,
+    BUSY,
+    DONE,
+    ITEMSIZE,
+    JOB_HEAD,
+    JOB_ITEMSIZE,
+    JOB_KERNEL,
+    JOB_OPERANDS,
+    JOB_RUN_UNIT,
+    JOB_STREAM,
+    JOB_UNITS,
+    KERNEL,
+    LARGE,
+    LAUNCHER,
+    LINE_JOB,
+    MAX_OPERANDS,
+    OPERANDS,
+    PARALLEL_MIN,
+    RUN_JOB,
+    RUN_UNIT,
+    SHARED,
+    STREAMING_MIN,
+    TABLE,
+    UNIT_BYTES,
+    WANTING,
+    WANTS,
+)  # fmt: skip
+from ._memory import (
+    LINE,
+    call1,
+    call2,
+    call3,
+    call4,
+    peek,
+    poke,
+    read_flags,
+    release,
+    stack,
+    stream_fence,
+    take,
+    write_flags,
+)  # fmt: skip
+
+choose = register_jitable(inline="always")(_choose)
+
+
+def inner_loop(pointers, dimensions, strides, slot):
+    """The loop that NumPy calls, through the entry point: one for all operations and types."""
+    n = peek(dimensions, 0)
+    table = peek(slot, TABLE)
+    flags = read_flags()
+    status = DONE
+    size = n * peek(slot, ITEMSIZE)
+    if size * MAX_OPERANDS < peek(table, PARALLEL_MIN) and size < peek(table, STREAMING_MIN):
+        call4(peek(slot, KERNEL), pointers, n, strides, 0)
+    elif peek(table, LARGE) == 0:
+        poke(slot, WANTS, LARGE)
+        status = WANTING
+    else:
+        status = call4(peek(table, LARGE), pointers, n, strides, slot)
+    if read_flags() != flags:
+        write_flags(flags)
+    return status
+
+
+def large(pointers, n, strides, slot):
+    """Run one long loop: in parallel, streaming, or plainly where neither may be."""
+    table = peek(slot, TABLE)
+    operands = peek(slot, OPERANDS)
+    itemsize = peek(slot, ITEMSIZE)
+    kernel = peek(slot, KERNEL)
+    out = peek(pointers, operands - 1)
+    out_stride = peek(strides, operands - 1)
+    low = min(out, out + (n - 1) * out_stride)
+    high = max(out, out + (n - 1) * out_stride) + itemsize
+    moved = n * itemsize
+    streamable = out_stride == itemsize
+    independent = out_stride != 0
+    for k in range(operands - 1):
+        start = peek(pointers, k)
+        stride = peek(strides, k)
+        end = start + (n - 1) * stride
+        if stride != 0:
+            moved += n * itemsize
+        if min(start, end) < high and low < max(start, end) + itemsize:
+            streamable = False
+            # Each element of the input is the element of the output at that place, or `accumulate` is
+            # feeding its results back: then only the plain loop in order is right.
+            independent = independent and start == out and stride == out_stride
+    parallel, streaming = choose(
+        moved,
+        n * itemsize,
+        streamable,
+        peek(table, ALLOWED) != 0,
+        peek(table, PARALLEL_MIN),
+        peek(table, STREAMING_MIN),
+    )
+    if not independent or not (parallel or streaming):
+        call4(kernel, pointers, n, strides, 0)
+        return DONE
+    wanted = LAUNCHER if parallel else RUN_JOB  # the launcher comes with what it needs
+    if peek(table, wanted) == 0:
+        poke(slot, WANTS, wanted)
+        return WANTING
+    job = stack(LINE_JOB)
+    unit = UNIT_BYTES // itemsize
+    units = (n + unit - 1) // unit
+    poke(job, JOB_RUN_UNIT, peek(table, RUN_UNIT))
+    poke(job, JOB_KERNEL, kernel)
+    poke(job, JOB_OPERANDS, operands)
+    poke(job, JOB_ITEMSIZE, itemsize)
+    poke(job, JOB_STREAM, streaming)
+    poke(job, JOB_UNITS, units)
+    poke(job, AXES, 2)
+    for axis in range(2):
+        poke(job, JOB_HEAD + AXIS * axis, n if axis else 1)
+        poke(job, JOB_HEAD + AXIS * axis + 1, unit if axis else 1)
+        poke(job, JOB_HEAD + AXIS * axis + 2, units if axis else 1)
+    for k in range(operands):
+        place = JOB_HEAD + 2 * AXIS + 3 * k
+        poke(job, place, peek(pointers, k))
+        poke(job, place + 1, 0)
+        poke(job, place + 2, peek(strides, k))
+    call3(peek(table, RUN_JOB), job, table, parallel)
+    return DONE
+
+
+def run_job(job, table, parallel):
+    """Run a job, from `large` or from Python, on all threads or on this one.
+
+    Every omp caller gets a team of threads of its own, so that a program with many threads would drown in
+    them. A table that shares the busy word lets one call at a time be parallel; the others run here.
+    """
+    flags = read_flags()
+    if parallel and peek(table, SHARED) == 0:
+        call1(peek(table, LAUNCHER), job)
+    elif parallel and take(table + 8 * BUSY):
+        call1(peek(table, LAUNCHER), job)
+        release(table + 8 * BUSY)
+    else:
+        for unit in range(peek(job, JOB_UNITS)):
+            call2(peek(job, JOB_RUN_UNIT), job, unit)
+    if read_flags() != flags:
+        write_flags(flags)
+    return 0
+
+
+def launcher(job):
+    """Run a job on all threads. Compiled with ``parallel=True``."""
+    # prange over units, not over numba.get_num_threads() pieces: that name would be a "dynamic global",
+    # which Numba does not cache
+    for unit in prange(peek(job, JOB_UNITS)):
+        call2(peek(job, JOB_RUN_UNIT), job, unit)
+    return 0
+
+
+def run_unit(job, unit):
+    """Run one unit of a job: a block of the last two axes at one place of the others."""
+    operands = peek(job, JOB_OPERANDS)
+    axes = peek(job, AXES)
+    table = job + 8 * (JOB_HEAD + AXIS * axes)  # per operand: an address and a stride per axis
+    width = axes + 1
+    pointers = stack(MAX_OPERANDS)
+    strides = stack(MAX_OPERANDS)
+    row = stack(MAX_OPERANDS)
+    for k in range(operands):
+        poke(row, k, peek(table, k * width))
+        poke(strides, k, peek(table, k * width + axes))
+    n = 0
+    rows = 0
+    remaining = unit
+    for axis in range(axes - 1, -1, -1):
+        block = peek(job, JOB_HEAD + AXIS * axis + 1)
+        count = peek(job, JOB_HEAD + AXIS * axis + 2)
+        start = remaining % count * block
+        length = min(block, peek(job, JOB_HEAD + AXIS * axis) - start)
+        remaining //= count
+        for k in range(operands):
+            poke(row, k, peek(row, k) + start * peek(table, k * width + 1 + axis))
+        if axis == axes - 1:
+            n = length
+        elif axis == axes - 2:
+            rows = length
+    for _ in range(rows):
+        for k in range(operands):
+            poke(pointers, k, peek(row, k))
+            poke(row, k, peek(row, k) + peek(table, k * width + axes - 1))
+        if peek(job, JOB_STREAM):
+            run_streaming(job, pointers, n, strides)
+        else:
+            call4(peek(job, JOB_KERNEL), pointers, n, strides, 0)
+    return 0
+
+
+@register_jitable
+def run_streaming(job, pointers, n, strides):
+    """Run a kernel with streaming stores on the whole cache lines of its output, plainly on both ends."""
+    kernel = peek(job, JOB_KERNEL)
+    output = peek(job, JOB_OPERANDS) - 1
+    itemsize = peek(job, JOB_ITEMSIZE)
+    target = peek(pointers, output)
+    head = min(n, -target % LINE // itemsize)
+    if (target + head * itemsize) % LINE != 0:
+        call4(kernel, pointers, n, strides, 0)  # elements that straddle lines, or too few of them
+        return
+    call4(kernel, pointers, head, strides, 0)
+    whole = (n - head) // (LINE // itemsize) * (LINE // itemsize)
+    for k in range(output + 1):
+        poke(pointers, k, peek(pointers, k) + head * peek(strides, k))
+    call4(kernel, pointers, whole, strides, 1)
+    for k in range(output + 1):
+        poke(pointers, k, peek(pointers, k) + whole * peek(strides, k))
+    call4(kernel, pointers, n - head - whole, strides, 0)
+    stream_fence()
+
+
+_word = types.intp
+#: The parts by the place in a table where their address goes; the inner loop's goes into each slot.
+_PARTS = {LARGE: (large, 4), RUN_JOB: (run_job, 3), RUN_UNIT: (run_unit, 2), LAUNCHER: (launcher, 1)}
+
+
+def build_inner_loop() -> Any:
+    return _cache.compile_cfunc("inner_loop", inner_loop, _word(*[_word] * 4))
+
+
+def build(part: int) -> Any:
+    """Return a part of the driver, compiled or loaded from the cache."""
+    function, count = _PARTS[part]
+    return _cache.compile_cfunc(function.__name__, function, _word(*[_word] * count), parallel=part == LAUNCHER)

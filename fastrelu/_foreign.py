@@ -1,0 +1,336 @@
+"""PyTorch tensors and JAX arrays in host memory: read where they lie, answered by arrays of the same library.
+
+`enter` turns the arguments of a call into NumPy views of the same memory, on which the call then runs like any
+other, and `HostCall.leave` returns what the caller gets. No library is imported: one that is not in `sys.modules`
+cannot have made the array in hand. Arrays in the memory of a GPU are left to `_cuda`.
+"""
+
+import functools
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from . import _arrays
+from ._operations import DATA, OPERATIONS
+
+#: Alignment from which JAX takes over memory on the CPU without copying it.
+JAX_ALIGNMENT = 64
+_ORDERS = ("C", "F", "A", "K")
+
+
+def enter(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> "HostCall | None":
+    """Return a call's arguments as NumPy views, or raise what they deserve. Allocates nothing and writes nothing.
+
+    None for calls without an array of PyTorch or JAX, and for those with an array in the memory of a GPU.
+
+    Parameters
+    ----------
+    name : str
+        The operation.
+    operands : sequence
+        All of its operands, parameters included.
+    out : array or None
+        Where to put the result; for an in-place twin, the first operand.
+    kwargs : mapping
+        Keyword arguments of NumPy's ufuncs.
+    """
+    if "torch" not in sys.modules and "jax" not in sys.modules:
+        return None
+    where = kwargs.get("where", True)
+    arguments = (*OPERATIONS[name], "where", "out")
+    values = (*operands, where, out)
+    kinds = [_arrays.kind(value) for value in values]
+    libraries = [_LIBRARIES.get(kind) for kind in kinds]
+    first = next((k for k, library in enumerate(libraries) if library is not None), None)
+    if first is None:
+        return None
+    for argument, value, library in zip(arguments, values, libraries, strict=True):
+        if library is not None:
+            library.check_kind(name, argument, value)
+    if "device" in kinds or any(
+        library is not None and library.on_gpu(value) for value, library in zip(values, libraries, strict=True)
+    ):
+        return None
+    found = libraries[first]
+    assert found is not None
+    for argument, value, library in zip(arguments, values, libraries, strict=True):
+        if library is not found:
+            _check_companion(name, argument, value, f"{arguments[first]} is a {found.label}")
+    views = [
+        value if library is None else found.view(name, argument, value)
+        for argument, value, library in zip(OPERATIONS[name], operands, libraries, strict=False)
+    ]
+    options = found.options(name, kwargs)
+    if libraries[-2] is not None:
+        options["where"] = found.view(name, "where", where)
+    order = options.pop("order", "K")
+    if order not in _ORDERS:
+        raise ValueError(f"{name}: order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
+    options.pop("subok", None)
+    into = None if out is None else found.writable(name, "out", out)
+    return HostCall(name, found, operands, views, out, into, options, order)
+
+
+def _check_companion(name: str, argument: str, value: Any, other: str) -> None:
+    """Raise TypeError for what cannot stand beside an array of a library: everything but its arrays and numbers."""
+    if argument == "out" and value is None:
+        return
+    if isinstance(value, (*_arrays.NUMBERS, np.generic)) and argument != "out":
+        dtype = value.dtype if isinstance(value, np.generic) else np.dtype(type(value))
+        # `where` is read as true or false by NumPy, which also says what is wrong with it
+        if argument == "where" or _arrays.supported(dtype):
+            return
+        _refuse_dtype(name, argument, dtype)
+    library = _LIBRARIES.get(_arrays.kind(value))
+    what = _arrays.type_name(value) if library is None else library.label
+    raise TypeError(
+        f"{name}: {other}, but {argument} is a {what}; pass arrays of one library "
+        "(its from_dlpack takes the other's without a copy), or numbers for parameters"
+    )
+
+
+def _refuse_dtype(name: str, argument: str, dtype: object) -> NoReturn:
+    raise TypeError(
+        f"{name}: {argument} is of dtype {dtype}; accepted are bool, integers and float16, float32 and float64"
+    )
+
+
+@dataclass
+class HostCall:
+    """One call on arrays of a library, as NumPy sees it."""
+
+    name: str
+    library: "_Library"
+    given: Sequence[Any]
+    operands: Sequence[Any]
+    result: Any
+    out: np.ndarray | None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    order: str = "K"
+    new: bool = False
+
+    def allocate(self, dtype: np.dtype) -> None:
+        """Make the result's array, for a call without ``out=``; `dtype` is that of the loop."""
+        arrays = [view for view in (*self.operands, self.kwargs.get("where")) if isinstance(view, np.ndarray)]
+        try:
+            shape = np.broadcast_shapes(*(array.shape for array in arrays))
+        except ValueError:
+            shapes = " ".join(str(array.shape) for array in arrays)
+            raise ValueError(f"{self.name}: operands could not be broadcast together with shapes {shapes}") from None
+        data = [
+            (value, view)
+            for value, view, argument in zip(self.given, self.operands, OPERATIONS[self.name], strict=True)
+            if argument in DATA and isinstance(view, np.ndarray) and view.shape == shape
+        ]
+        order = self.order
+        if order == "A":
+            order = "F" if data and all(view.flags.fnc for _, view in data) else "C"
+        like = data[0][0] if data else None
+        some = like if like is not None else next(value for value in self.given if self.library.made(value))
+        self.result, self.out = self.library.empty(self.name, shape, dtype, order, like, some)
+        self.new = True
+
+    def leave(self) -> Any:
+        """Return what the caller gets: the array that was passed as ``out=``, or the new one."""
+        assert self.out is not None
+        if self.new:
+            return self.library.finish(self.result, self.out)
+        self.library.written(self.result)
+        return self.result
+
+
+class _Library:
+    """What `enter` asks of a library."""
+
+    label = ""
+
+    def check_kind(self, name: str, argument: str, value: Any) -> None:
+        """Raise TypeError for what only looks like an array, before anything else is asked of it."""
+
+    def on_gpu(self, value: Any) -> bool:
+        raise NotImplementedError
+
+    def made(self, value: Any) -> bool:
+        """Say whether a value is an array of this library."""
+        return _LIBRARIES.get(_arrays.kind(value)) is self
+
+    def view(self, name: str, argument: str, value: Any) -> np.ndarray:
+        """Return an array's memory as a NumPy array."""
+        raise NotImplementedError
+
+    def writable(self, name: str, argument: str, value: Any) -> np.ndarray:
+        """Return an array's memory as a NumPy array that may be written to."""
+        raise NotImplementedError
+
+    def options(self, name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return keyword arguments with types of the library made NumPy's."""
+        return dict(kwargs)
+
+    def empty(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype, order: str, like: Any, some: Any
+    ) -> tuple[Any, np.ndarray]:
+        """Return a new array, or what `finish` needs to make it, and its memory.
+
+        `like` is an operand of the same shape whose layout to keep, or None; `some` is any array of the call.
+        """
+        raise NotImplementedError
+
+    def finish(self, result: Any, out: np.ndarray) -> Any:
+        return result
+
+    def written(self, value: Any) -> None:
+        """Note that a caller's array has been written to behind its library's back."""
+
+
+class _Torch(_Library):
+    label = "torch.Tensor"
+
+    @functools.cached_property
+    def _dtypes(self) -> dict[Any, np.dtype]:
+        torch: Any = sys.modules["torch"]
+        names = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",
+                 "float16", "float32", "float64")  # fmt: skip
+        return {getattr(torch, each): np.dtype(each) for each in names if hasattr(torch, each)}
+
+    @functools.cached_property
+    def _torch_dtypes(self) -> dict[np.dtype, Any]:
+        return {dtype: each for each, dtype in self._dtypes.items()}
+
+    def on_gpu(self, value: Any) -> bool:
+        return bool(value.is_cuda)
+
+    def view(self, name: str, argument: str, value: Any) -> np.ndarray:
+        torch: Any = sys.modules["torch"]
+        if value.device.type != "cpu":
+            raise TypeError(f"{name}: {argument} is a torch.Tensor on device {value.device}; accepted are cpu and cuda")
+        if value.requires_grad and torch.is_grad_enabled():
+            raise TypeError(
+                f"{name}: {argument} requires grad, and torch would not see this call: pass {argument}.detach(), "
+                "or call fastrelu from a torch.autograd.Function, with the *_backward function in its backward"
+            )
+        if value.dtype not in self._dtypes:
+            _refuse_dtype(name, argument, value.dtype)
+        if value.is_nested or value.layout is not torch.strided:
+            layout = "nested" if value.is_nested else value.layout
+            raise TypeError(
+                f"{name}: {argument} is a torch.Tensor of layout {layout}, not an ordinary strided one; "
+                "convert it first, for instance with .to_dense()"
+            )
+        # Of forward-mode differentiation, of which requires_grad says nothing
+        if torch.autograd.forward_ad.unpack_dual(value).tangent is not None:
+            raise TypeError(
+                f"{name}: {argument} carries a forward-mode tangent, and torch would not see this call; "
+                "call fastrelu from a torch.autograd.Function with a jvp"
+            )
+        try:
+            # A set negation bit means that memory holds the values' negatives. This is the one copy
+            view: np.ndarray = value.detach().resolve_neg().numpy()
+        except RuntimeError as error:  # traced, batched or fake tensors, and wrappers of others
+            raise TypeError(
+                f"{name}: {argument} is a {type(value).__qualname__} without memory of its own, as inside torch.func "
+                f"transformations and torch.export; call fastrelu on the tensors themselves (torch says: {error})"
+            ) from error
+        return view
+
+    def writable(self, name: str, argument: str, value: Any) -> np.ndarray:
+        torch: Any = sys.modules["torch"]
+        view = self.view(name, argument, value)
+        if value.is_neg():
+            raise TypeError(f"{name}: {argument} is a torch.Tensor with its negation bit set; write to a copy of it")
+        if value.is_inference() and not torch.is_inference_mode_enabled():
+            raise TypeError(
+                f"{name}: {argument} is an inference tensor, which torch lets nobody overwrite outside inference "
+                "mode; write to a clone of it"
+            )
+        if view.size and any(step == 0 and n > 1 for n, step in zip(view.shape, view.strides, strict=True)):
+            raise ValueError(f"{name}: several elements of the output tensor are one in memory; write to a copy")
+        return view
+
+    def options(self, name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        options = dict(kwargs)
+        dtype = options.get("dtype")
+        if isinstance(dtype, sys.modules["torch"].dtype):
+            if dtype not in self._dtypes:
+                _refuse_dtype(name, "the result", dtype)
+            options["dtype"] = self._dtypes[dtype]
+        return options
+
+    def empty(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype, order: str, like: Any, some: Any
+    ) -> tuple[Any, np.ndarray]:
+        torch: Any = sys.modules["torch"]
+        kind = self._torch_dtypes[dtype]
+        if order == "K" and like is not None:
+            # Keeps the strides, channels_last among them, and the class of a subclass
+            result = torch.empty_like(like, dtype=kind, requires_grad=False)
+        elif order == "F":
+            result = torch.empty(shape[::-1], dtype=kind, device="cpu").permute(*reversed(range(len(shape))))
+        else:
+            result = torch.empty(shape, dtype=kind, device="cpu")
+        return result, result.detach().numpy()
+
+    def written(self, value: Any) -> None:
+        torch: Any = sys.modules["torch"]
+        # autograd then notices if it had saved the tensor, as it does for torch's own in-place functions
+        if not value.is_inference():
+            torch.autograd.graph.increment_version(value)
+
+
+class _Jax(_Library):
+    label = "jax.Array"
+
+    def check_kind(self, name: str, argument: str, value: Any) -> None:
+        jax: Any = sys.modules["jax"]
+        if isinstance(value, jax.core.Tracer):
+            raise TypeError(
+                f"{name}: {argument} is traced by JAX (jit, grad, vmap), which cannot see into this call: call "
+                "fastrelu outside, or by jax.pure_callback, in a jax.custom_vjp where gradients are needed"
+            )
+        devices = value.devices()
+        if len(devices) != 1:
+            raise TypeError(f"{name}: {argument} is spread over {len(devices)} devices; call {name} on each piece")
+        if not isinstance(value.dtype, np.dtype) or not _arrays.supported(value.dtype):
+            _refuse_dtype(name, argument, value.dtype)
+
+    def on_gpu(self, value: Any) -> bool:
+        (device,) = value.devices()
+        return device.platform in ("gpu", "cuda")
+
+    def view(self, name: str, argument: str, value: Any) -> np.ndarray:
+        (device,) = value.devices()
+        if device.platform != "cpu":
+            raise TypeError(f"{name}: {argument} is a jax.Array on a {device.platform}; accepted are cpu and cuda")
+        return np.asarray(value)  # JAX gives its own memory, read-only, once it has been computed
+
+    def writable(self, name: str, argument: str, value: Any) -> np.ndarray:
+        raise TypeError(f"{name}: {argument} is a jax.Array, and JAX arrays are immutable; use the result of {name}")
+
+    def empty(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype, order: str, like: Any, some: Any
+    ) -> tuple[Any, np.ndarray]:
+        jax: Any = sys.modules["jax"]
+        if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+            raise TypeError(
+                f"{name}: the result is of dtype {dtype}, which JAX holds only with jax_enable_x64; convert the "
+                "arguments to float32 first"
+            )
+        nbytes = math.prod(shape) * dtype.itemsize
+        memory = np.empty(nbytes + JAX_ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % JAX_ALIGNMENT
+        # JAX shows no memory order: the last axis is the fastest, whatever `order` says
+        return some, memory[start : start + nbytes].view(dtype).reshape(shape)
+
+    def finish(self, result: Any, out: np.ndarray) -> Any:
+        jax: Any = sys.modules["jax"]
+        (device,) = result.devices()
+        if result.committed:
+            return jax.device_put(out, device, may_alias=True)
+        with jax.default_device(device):  # an array that JAX may move stays one
+            return jax.device_put(out, may_alias=True)
+
+
+_LIBRARIES: dict[str, _Library] = {"torch": _Torch(), "jax": _Jax()}

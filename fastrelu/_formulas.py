@@ -1,0 +1,59 @@
+"""The mathematics, once: every CPU loop and every CUDA kernel compiles these functions.
+
+``x < zero`` is false for NaN and for -0.0, which is all the special-casing that the contract needs.
+Constants are written in the operand's own type: a bare ``0`` or ``0.01`` would make Numba compute in
+float64 behind a float32 result.
+"""
+
+from numba import vectorize
+
+
+@vectorize
+def relu(x):
+    zero = type(x)(0)
+    return zero if x < zero else x
+
+
+@vectorize
+def leaky_relu(x, negative_slope):
+    return x * negative_slope if x < type(x)(0) else x
+
+
+@vectorize
+def relu_grad(x, at_zero):
+    zero = type(x)(0)
+    if x < zero:
+        return zero
+    if x == zero:
+        return at_zero
+    return type(x)(1) if x > zero else x  # x is NaN
+
+
+@vectorize
+def leaky_relu_grad(x, negative_slope, at_zero):
+    zero = type(x)(0)
+    if x < zero:
+        return negative_slope
+    if x == zero:
+        return at_zero
+    return type(x)(1) if x > zero else x  # x is NaN
+
+
+@vectorize
+def relu_backward(grad, x, at_zero):
+    zero = type(x)(0)
+    if x < zero:
+        return zero  # a selection: Inf * 0 would be NaN
+    if x == zero:
+        return zero if at_zero == zero else grad * at_zero
+    return grad
+
+
+@vectorize
+def leaky_relu_backward(grad, x, negative_slope, at_zero):
+    zero = type(x)(0)
+    if x < zero:
+        return grad * negative_slope
+    if x == zero:
+        return grad * at_zero
+    return grad

@@ -1,0 +1,208 @@
+"""The front door of the public functions: native code for the commonest calls, Python for all others.
+
+A call like ``relu(x)`` or ``relu(x, out=y)`` on ordinary contiguous arrays needs no decision that the loop does
+not make itself, yet a Python function with the contract's signature took 165 ns to find that out, as long as
+the ufunc call behind it (154 ns; NumPy 2.4, Python 3.11, two-core AMD EPYC 9005, `bench/calls.py`, 2026-11). This
+one takes less than 20.
+
+What it recognises: ``x`` (and ``grad``), all exact, C-contiguous `numpy.ndarray` of one same native float type;
+parameters left at their defaults, or the first of them an ordinary `float`; at most one keyword, ``out``, an array
+of that kind too. It then calls the raw ufunc. Everything else, errors included, goes to the Python function with
+the arguments untouched.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from llvmlite import ir
+
+from ._native import INT, WORD, python_function
+from ._operations import DATA, FLOATS, OPERATIONS
+from ._tuning import settings
+
+DOUBLE = ir.DoubleType()
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Where CPython and NumPy keep what is read here; both are part of their binary interfaces.
+_HEAD = object.__basicsize__  # 16 bytes, 32 in a free-threaded Python
+_TYPE = _HEAD - 8
+_DESCR, _FLAGS = _HEAD + 40, _HEAD + 48
+_TUPLE_SIZE, _TUPLE_ITEMS = _HEAD, tuple.__basicsize__
+_PLAIN = 0x0001 | 0x0100  # NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_ALIGNED
+_METH_FASTCALL_KEYWORDS = 0x0080 | 0x0002
+
+#: 1 while the automatic choice is in force; `configure(target=...)` clears it, and all calls take the Python way.
+enabled = np.array([settings.target is None], dtype=np.int64)
+
+_keep: list[object] = []
+
+
+class _MethodDef(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p), ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int), ("doc", ctypes.c_char_p),
+    )  # fmt: skip
+
+
+_new_function = ctypes.pythonapi.PyCFunction_NewEx
+_new_function.restype = ctypes.py_object
+_new_function.argtypes = [ctypes.POINTER(_MethodDef), ctypes.c_void_p, ctypes.py_object]
+
+
+# What the native code knows of a function: an array of words.
+_NDATA, _NOPERANDS, _IN_PLACE, _UFUNC, _PYTHON, _DEFAULTS = range(6)
+_PARAMETERS = 2  # words per type in the defaults
+_about = {
+    operation + twin: np.zeros(_DEFAULTS + _PARAMETERS * len(FLOATS), dtype=np.int64)
+    for operation in OPERATIONS
+    for twin in ("", "_")
+}
+_OUT = sys.intern("out")  # the very string that the compiler puts into callers' keyword names
+
+
+def emit(module: ir.Module) -> None:
+    """Add a function "front_<name>" to a module for each public function."""
+    front = _emit_front(module)
+    for name, about in _about.items():
+        function = ir.Function(module, ir.FunctionType(WORD, [WORD] * 4), f"front_{name}")
+        builder = ir.IRBuilder(function.append_basic_block())
+        builder.ret(builder.call(front, [WORD(about.ctypes.data), *function.args[1:]], tail=True))
+
+
+def _emit_front(module: ir.Module) -> ir.Function:
+    function = ir.Function(module, ir.FunctionType(WORD, [WORD] * 4), "front")
+    function.linkage = "internal"
+    about, arguments, given, keywords = function.args
+    builder = ir.IRBuilder(function.append_basic_block("start"))
+    python = function.append_basic_block("python")
+    operands = builder.alloca(WORD, size=WORD(8))
+    count = builder.alloca(WORD)
+
+    def read(address: ir.Value, offset: int | ir.Value, kind: ir.Type = WORD) -> ir.Value:
+        offset = WORD(offset) if isinstance(offset, int) else offset
+        return builder.load(builder.inttoptr(builder.add(address, offset), kind.as_pointer()))
+
+    def require(condition: ir.Value) -> None:
+        fine = function.append_basic_block()
+        builder.cbranch(condition, fine, python)
+        builder.position_at_end(fine)
+
+    def equal(value: ir.Value, other: int | ir.Value) -> ir.Value:
+        return builder.icmp_unsigned("==", value, value.type(other) if isinstance(other, int) else other)
+
+    def argument(k: ir.Value) -> ir.Value:
+        return read(arguments, builder.mul(k, WORD(8)))
+
+    def append(value: ir.Value) -> None:
+        k = builder.load(count)
+        builder.store(value, builder.gep(operands, [k]))
+        builder.store(builder.add(k, WORD(1)), count)
+
+    def require_plain_array(array: ir.Value) -> ir.Value:
+        require(equal(read(array, _TYPE), id(np.ndarray)))
+        require(equal(builder.and_(read(array, _FLAGS, INT), INT(_PLAIN)), _PLAIN))
+        return read(array, _DESCR)
+
+    ndata, noperands, in_place, ufunc, fallback = (
+        read(about, 8 * k) for k in (_NDATA, _NOPERANDS, _IN_PLACE, _UFUNC, _PYTHON)
+    )
+    builder.store(WORD(0), count)
+    require(equal(read(WORD(enabled.ctypes.data), 0), 1))
+    require(builder.icmp_unsigned(">=", given, ndata))
+
+    first = argument(WORD(0))
+    descr = require_plain_array(first)
+    append(first)
+    with builder.if_then(equal(ndata, 2)):
+        second = argument(WORD(1))
+        require(equal(require_plain_array(second), descr))
+        append(second)
+
+    # A float within float16's normal range, which NumPy converts to any of the types without a warning. It is the
+    # first parameter, and as the default of `at_zero` is the slope, also the second where there is one.
+    parameters = builder.sub(noperands, ndata)
+    explicit = builder.icmp_unsigned("!=", given, ndata)
+    with builder.if_then(explicit):
+        require(equal(given, builder.add(ndata, WORD(1))))
+        require(builder.icmp_unsigned("!=", parameters, WORD(0)))
+        number = argument(ndata)
+        require(equal(read(number, _TYPE), id(float)))
+        value = read(number, _HEAD, DOUBLE)
+        size = builder.select(builder.fcmp_ordered("<", value, DOUBLE(0)), builder.fneg(value), value)
+        above = builder.fcmp_ordered(">=", size, DOUBLE(2.0**-14))
+        normal = builder.and_(above, builder.fcmp_ordered("<=", size, DOUBLE(65504.0)))
+        require(builder.or_(normal, builder.fcmp_ordered("==", size, DOUBLE(0))))
+    # Which type it is, also where no parameter depends on it: byte-swapped and integer data go the other way
+    kind = WORD(len(FLOATS))
+    for k, code in enumerate(FLOATS):
+        kind = builder.select(equal(descr, id(np.dtype(code))), WORD(k), kind)
+    require(builder.icmp_unsigned("<", kind, WORD(len(FLOATS))))
+    for k in range(_PARAMETERS):
+        with builder.if_then(builder.icmp_unsigned(">", parameters, WORD(k))):
+            place = builder.mul(builder.add(builder.mul(kind, WORD(_PARAMETERS)), WORD(_DEFAULTS + k)), WORD(8))
+            default = read(about, place)
+            append(builder.select(explicit, argument(builder.select(explicit, ndata, WORD(0))), default))
+
+    with builder.if_else(equal(in_place, 0)) as (new, over):
+        with new, builder.if_then(builder.icmp_unsigned("!=", keywords, WORD(0))):
+            require(equal(read(keywords, _TUPLE_SIZE), 1))
+            require(equal(read(keywords, _TUPLE_ITEMS), id(_OUT)))
+            output = argument(given)
+            require(equal(require_plain_array(output), descr))
+            append(output)
+        with over:
+            require(equal(keywords, 0))
+            append(first)
+    vector = builder.ptrtoint(operands, WORD)
+    result = python_function(builder, "PyObject_Vectorcall", WORD, ufunc, vector, builder.load(count), WORD(0))
+    builder.ret(result)
+
+    builder.position_at_end(python)
+    builder.ret(python_function(builder, "PyObject_Vectorcall", WORD, fallback, arguments, given, keywords))
+    return function
+
+
+def _layout_holds() -> bool:
+    """Check the offsets on an array and a tuple of this process, rather than trust them."""
+    array, pair, half = np.zeros(1), ("a", "b"), 0.5
+    word = ctypes.c_size_t.from_address
+    return (
+        word(id(array) + _TYPE).value == id(np.ndarray)
+        and ctypes.c_double.from_address(id(half) + _HEAD).value == half
+        and word(id(array) + _DESCR).value == id(array.dtype)
+        and ctypes.c_int.from_address(id(array) + _FLAGS).value & _PLAIN == _PLAIN
+        and word(id(pair) + _TUPLE_SIZE).value == 2
+        and word(id(pair) + _TUPLE_ITEMS).value == id(pair[0])
+    )
+
+
+def fast(address: int, ufunc: np.ufunc, signature: str, *defaults: float) -> Callable[[F], F]:
+    """Return a decorator that puts the native front at an address before a public function.
+
+    `signature` is what `inspect.signature` will show; `defaults` are the values of the parameters.
+    """
+
+    def decorate(function: F) -> F:
+        if not _layout_holds():
+            return function
+        name = function.__name__
+        names = OPERATIONS[name.removesuffix("_")]
+        about = _about[name]
+        about[_NDATA] = sum(operand in DATA for operand in names)
+        about[_NOPERANDS], about[_IN_PLACE] = len(names), name.endswith("_")
+        about[_UFUNC], about[_PYTHON] = id(ufunc), id(function)
+        values = [[np.array(value, dtype=code) for value in defaults] for code in FLOATS]
+        for k, row in enumerate(values):
+            place = _DEFAULTS + _PARAMETERS * k
+            about[place : place + len(row)] = [id(value) for value in row]
+        document = f"{name}({signature})\n--\n\n{function.__doc__}".encode()
+        method = _MethodDef(name.encode(), address, _METH_FASTCALL_KEYWORDS, document)
+        _keep.append((function, ufunc, values, method))
+        front: F = _new_function(ctypes.byref(method), None, "fastrelu")
+        return front
+
+    return decorate

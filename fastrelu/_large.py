@@ -1,0 +1,177 @@
+"""Large host arrays that NumPy would cut into buffers of 8,192 elements: strided, transposed, broadcast, converted.
+
+`numpy.nditer` does here what it does inside a ufunc call: broadcasting, sorting and joining axes, copying
+where the output overlaps an input, allocating the output in the layout that the ufunc would give it.
+"""
+
+import contextvars
+import ctypes
+import itertools
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _compile, _threads, _tuning
+from ._choose import choose
+from ._layout import (
+    ALLOWED,
+    AXES,
+    AXIS,
+    JOB_HEAD,
+    JOB_ITEMSIZE,
+    JOB_KERNEL,
+    JOB_OPERANDS,
+    JOB_RUN_UNIT,
+    JOB_STREAM,
+    JOB_UNITS,
+    PARALLEL_MIN,
+    RUN_JOB,
+    RUN_UNIT,
+    STREAMING_MIN,
+    UNIT_BYTES,
+)
+
+#: Elements per side of the tiles in which arrays of different memory order are run.
+TILE = 64
+#: An innermost axis shorter than this gives its place to the longest one.
+SHORT = 16
+
+_job_type = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+
+_INPUT = ["readonly", "overlap_assume_elementwise"]
+_OUTPUT = ["writeonly", "allocate", "no_broadcast", "no_subtype", "overlap_assume_elementwise"]
+
+
+def iterate(operands: Sequence[np.ndarray], out: np.ndarray | None, dtype: np.dtype) -> Any:
+    """Return NumPy's own plan of an element-wise call, with the output allocated if there is none."""
+    nditer: Any = np.nditer
+    return nditer(
+        [*operands, out],
+        flags=["copy_if_overlap", "zerosize_ok"],
+        op_flags=[_INPUT] * len(operands) + [_OUTPUT],
+        op_dtypes=[None] * len(operands) + [dtype],
+        casting="same_kind",
+        order="K",
+    )
+
+
+def _axes_and_blocks(views: Sequence[np.ndarray], itemsize: int) -> tuple[list[int], list[int]]:
+    """Choose the order of the axes, and how much of each one unit covers.
+
+    The last axis is the kernel's. Where an operand is contiguous along another one, as in a transposition, that axis
+    comes next and both are cut into tiles, so that each cache line is used up while it is there.
+    """
+    shape = views[0].shape
+    order = list(range(len(shape)))
+    if shape[-1] < SHORT:
+        order.append(order.pop(max(order, key=lambda axis: shape[axis])))
+    inner = order.pop()
+    unit = UNIT_BYTES // itemsize
+    crossing = {
+        min(axes, key=lambda axis: abs(view.strides[axis]))
+        for view in views
+        if (axes := [axis for axis in (*order, inner) if shape[axis] > 1 and view.strides[axis]])
+    } - {inner}
+    if crossing:
+        second = max(crossing, key=lambda axis: shape[axis])
+        order.append(order.pop(order.index(second)))
+        last = [min(shape[second], TILE), min(shape[inner], TILE)]
+    else:
+        columns = min(shape[inner], unit)
+        last = [min(shape[order[-1]], max(1, unit // columns))] if order else []
+        last.append(columns)
+    return [*order, inner], [1] * (len(order) + 1 - len(last)) + last
+
+
+def _describe(views: Sequence[np.ndarray], kernel: int, run_unit: int, streaming: bool) -> np.ndarray:
+    """Return the job, as the compiled driver reads it."""
+    itemsize = views[-1].itemsize
+    order, blocks = _axes_and_blocks(views, itemsize)
+    shape = [views[0].shape[axis] for axis in order]
+    strides = [[view.strides[axis] for axis in order] for view in views]
+    if len(shape) == 1:
+        shape, blocks, strides = [1, *shape], [1, *blocks], [[0, *row] for row in strides]
+    counts = [-(-extent // block) for extent, block in zip(shape, blocks, strict=True)]
+    head = [0] * JOB_HEAD
+    head[JOB_RUN_UNIT], head[JOB_KERNEL] = run_unit, kernel
+    head[JOB_OPERANDS], head[JOB_ITEMSIZE] = len(views), itemsize
+    head[JOB_STREAM], head[JOB_UNITS], head[AXES] = streaming, math.prod(counts), len(shape)
+    axes = [word for triple in zip(shape, blocks, counts, strict=True) for word in triple]
+    assert len(axes) == AXIS * len(shape)
+    operands = [
+        word for view, row in zip(views, strides, strict=True) for word in (view.__array_interface__["data"][0], *row)
+    ]
+    return np.array(head + axes + operands, dtype=np.int64)
+
+
+def decide(
+    operands: Sequence[np.ndarray], out: np.ndarray | None, size: int, dtype: np.dtype, target: str
+) -> tuple[bool, bool]:
+    """Return ``(parallel, streaming)`` as the compiled loop would for these operands."""
+    table = _tuning.settings.tables[target]
+    moved = size * dtype.itemsize * (1 + sum(operand.size > 1 for operand in operands))
+    overlapping = out is not None and any(np.may_share_memory(out, operand) for operand in operands)
+    parallel, streaming = choose(
+        moved,
+        size * dtype.itemsize,
+        not overlapping,
+        bool(table[ALLOWED]),
+        int(table[PARALLEL_MIN]),
+        int(table[STREAMING_MIN]),
+    )
+    return bool(parallel), bool(streaming)
+
+
+def run(name: str, operands: Sequence[np.ndarray], out: np.ndarray | None, dtype: np.dtype, target: str) -> np.ndarray:
+    """Run an operation on arrays that are of the loop's own type."""
+    table = _tuning.settings.tables[target]
+    with iterate(operands, out, dtype) as iterator:
+        result: np.ndarray = iterator.operands[-1]
+        parallel, streaming = decide(operands, out, result.size, dtype, target)
+        kernel = _compile.for_job(name, dtype, target, parallel)
+        views = iterator.itviews
+        streaming = streaming and views[-1].strides[-1] == dtype.itemsize
+        job = _describe(views, kernel, int(table[RUN_UNIT]), streaming)
+        parallel = parallel and bool(table[ALLOWED])
+        _job_type(int(table[RUN_JOB]))(job.ctypes.data, table.ctypes.data, parallel)
+    return result if out is None else out
+
+
+def run_converting(
+    ufunc: np.ufunc, operands: Sequence[np.ndarray], out: np.ndarray | None, dtype: np.dtype
+) -> np.ndarray:
+    """Run a serial ufunc on pieces of arrays that NumPy must convert, a thread of Python each.
+
+    NumPy converts through its buffers without holding the GIL. Threads are started for the call: at the sizes that
+    come here (milliseconds of conversion) that costs a percent, and leaves no pool to survive forks and exits.
+    """
+    with iterate(operands, out, dtype) as iterator:
+        result: np.ndarray = iterator.operands[-1] if out is None else out
+    operands = np.broadcast_arrays(*operands)
+    axis = max(range(result.ndim), key=lambda k: (abs(result.strides[k]) * (result.shape[k] > 1), result.shape[k]))
+    length = result.shape[axis]
+    pieces = min(_threads.thread_count(), length)
+    borders = [length * k // pieces for k in range(pieces + 1)]
+    failures: list[BaseException] = []
+
+    def work(start: int, stop: int) -> None:
+        where = (slice(None),) * axis + (slice(start, stop),)
+        try:
+            with np.errstate(all="ignore"):
+                ufunc(*(operand[where] for operand in operands), out=result[where])
+        except BaseException as error:  # handed to the caller's thread below
+            failures.append(error)
+
+    context = contextvars.copy_context
+    threads = [threading.Thread(target=context().run, args=(work, *piece)) for piece in itertools.pairwise(borders[1:])]
+    for thread in threads:
+        thread.start()
+    work(borders[0], borders[1])
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return result

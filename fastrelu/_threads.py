@@ -1,0 +1,126 @@
+"""What Numba's threading layer allows here: whether this process may run anything in parallel, and why not."""
+
+import functools
+import importlib
+import os
+import sys
+import threading
+
+from . import _tuning
+from ._layout import ALLOWED, BUSY, LAUNCHER
+
+_forked_from_parallel = False
+
+
+def layer() -> str | None:
+    """Return the name of the threading layer: the running one, else the one that Numba would start."""
+    from numba.core import config
+    from numba.np.ufunc import parallel
+
+    try:
+        running: str = parallel.threading_layer()
+    except ValueError:  # not started yet
+        pass
+    else:
+        return running
+    choice = str(config.THREADING_LAYER).lower()
+    if choice in ("tbb", "omp", "workqueue"):
+        candidates = [choice]
+    else:  # default, safe, threadsafe, forksafe: Numba narrows its order of preference by name
+        candidates = {
+            "threadsafe": ["tbb", "omp"], "forksafe": ["tbb", "workqueue", "omp"], "safe": ["tbb"],
+        }.get(choice, list(config.THREADING_LAYER_PRIORITY))  # fmt: skip
+    modules = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
+    for name in candidates:
+        try:
+            importlib.import_module(f"numba.np.ufunc.{modules[name]}")
+        except ImportError:
+            continue
+        return name
+    return None
+
+
+def thread_count() -> int:
+    """Return how many threads a parallel call from this thread would use."""
+    import numba
+
+    return int(numba.get_num_threads())
+
+
+def unavailable() -> str | None:
+    """Return why nothing may run in parallel in this process, or None."""
+    if _forked_from_parallel:
+        return (
+            "this process was forked after its parent had started threads, which the omp layer does not survive; "
+            "use the spawn or forkserver start method, or the tbb layer"
+        )
+    name = layer()
+    if name is None:
+        return "Numba finds no threading layer; install tbb, or an OpenMP runtime"
+    if name == "workqueue":
+        return (
+            "Numba runs on its workqueue layer, which aborts the process when two threads use it; "
+            "install tbb, or set NUMBA_THREADING_LAYER=omp"
+        )
+    return None
+
+
+def pointless() -> str | None:
+    """Return why the automatic choice should not run in parallel although it could, or None."""
+    from numba.core import config
+
+    return "NUMBA_NUM_THREADS is 1" if config.NUMBA_NUM_THREADS == 1 else None
+
+
+def start() -> None:
+    """Start the threading layer."""
+    from numba.np.ufunc import parallel
+
+    parallel._launch_threads()
+
+
+#: Held while we import Numba. A child forked in the middle of that would wait for ever for the import to end.
+numba_import = threading.RLock()
+
+
+def compiling_here() -> bool:
+    """Say whether this very thread is compiling with Numba, so that another one could not."""
+    module = sys.modules.get("numba.core.compiler_lock")
+    lock = getattr(getattr(module, "global_compiler_lock", None), "_lock", None)
+    return lock is not None and bool(lock._is_owned())
+
+
+def _before_fork() -> None:
+    # A child forked while another thread compiles would find Numba's compiler lock taken for ever
+    numba_import.acquire()
+    if "numba.core.compiler_lock" in sys.modules:
+        sys.modules["numba.core.compiler_lock"].global_compiler_lock.acquire()
+
+
+def _after_fork() -> None:
+    if "numba.core.compiler_lock" in sys.modules:
+        sys.modules["numba.core.compiler_lock"].global_compiler_lock.release()
+    numba_import.release()
+
+
+def _after_fork_in_child() -> None:
+    global _forked_from_parallel
+    _after_fork()
+    started = any(table[LAUNCHER] for table in _tuning.settings.tables.values())
+    if started and layer() != "tbb":
+        _forked_from_parallel = True
+    for table in _tuning.settings.tables.values():
+        table[BUSY] = 0  # the thread that had set it is not in this process
+        if _forked_from_parallel:
+            table[ALLOWED] = 0
+
+
+@functools.cache
+def guard_forks() -> None:
+    """Register what must happen around a fork. Called before Numba is first imported."""
+    # Handlers run last registered first, and those of logging take its lock: had it been imported after this, by
+    # Numba, a fork would take that lock and then wait for an import that waits for it.
+    import logging  # noqa: F401
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -1,0 +1,89 @@
+"""Thresholds, and the words in memory from which the compiled loops read them."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ._layout import ALLOWED, NEVER, PARALLEL_MIN, SHARED, STREAMING_MIN, TABLE_WORDS
+
+TARGETS = ("serial", "parallel", "cuda")
+
+#: Bytes read and written from which a call runs on all threads. One core against two on an AMD EPYC 9005 with 1 MiB
+#: of L2 each, `python bench/tune.py`, 2026-11-21, time of two over time of one: relu 1.27 at 512 KiB and 0.74 at
+#: 1 MiB, leaky_relu 1.84 and 0.76, relu_backward 1.05 at 768 KiB and 0.61 at 1.5 MiB. A launch costs some 2 us.
+DEFAULT_PARALLEL_MIN_BYTES = 3 << 18
+
+
+def last_level_cache_bytes() -> int:
+    """Return the size of the largest cache that the first core sees, or 32 MiB where nothing tells.
+
+    It is where streaming stores begin by default. On an AMD EPYC 9005 with 32 MiB of L3 (`python bench/tune.py`,
+    2026-11-21), streaming over plain: relu 1.21 at 16 MiB of output, 0.81 at 32 MiB, 0.77 at 128 MiB.
+    """
+    sizes = [size for _, size in caches()]
+    return max(sizes, default=32 << 20)
+
+
+def caches() -> list[tuple[str, int]]:
+    """Return ``(name, bytes)`` of each data cache of the first core, as Linux lists them; elsewhere nothing."""
+    found = []
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind, level, size = ((index / key).read_text().strip() for key in ("type", "level", "size"))
+            if kind != "Instruction":
+                found.append((f"L{level}", int(size.rstrip("KMG")) * units.get(size[-1:], 1)))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _from_environment(name: str, default: int) -> int:
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise ValueError(f"{name}={text!r}: expected a number of bytes, an integer >= 0")
+    return value
+
+
+def check_target(target: object, where: str) -> str | None:
+    """Return a target's name, None for the automatic choice; raise ValueError for anything else."""
+    if target is None or (isinstance(target, str) and target in TARGETS):
+        return target
+    raise ValueError(f"{where}={target!r}: expected None, 'serial', 'parallel' or 'cuda'")
+
+
+class Settings:
+    """The process-wide choices. ``tables`` mirrors them, one array of words per CPU target."""
+
+    def __init__(self) -> None:
+        self.tables = {name: np.zeros(TABLE_WORDS, dtype=np.int64) for name in ("auto", "serial", "parallel")}
+        for table in self.tables.values():
+            table[ALLOWED] = 1
+        self.tables["auto"][SHARED] = 1
+        self.target = check_target(os.environ.get("FASTRELU_TARGET") or None, "FASTRELU_TARGET")
+        self.parallel_min_bytes = _from_environment("FASTRELU_PARALLEL_MIN_BYTES", DEFAULT_PARALLEL_MIN_BYTES)
+        self.streaming_min_bytes = _from_environment("FASTRELU_STREAMING_MIN_BYTES", last_level_cache_bytes())
+        self.publish()
+
+    def publish(self) -> None:
+        """Write the thresholds to where the loops read them."""
+        minimum = {"auto": self.parallel_min_bytes, "serial": NEVER, "parallel": 0}
+        if self.target in ("serial", "parallel"):
+            minimum["auto"] = minimum[self.target]
+        for name, table in self.tables.items():
+            table[PARALLEL_MIN] = min(minimum[name], NEVER)
+            table[STREAMING_MIN] = min(self.streaming_min_bytes, NEVER)
+
+
+if sys.maxsize != NEVER:
+    raise ImportError("fastrelu needs a 64-bit Python")
+
+settings = Settings()

@@ -1,0 +1,20 @@
+"""Which NumPy and Numba this version leans on, said where one of them no longer has what we use."""
+
+import contextlib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+SUPPORTED = "numpy >= 2.0 and numba >= 0.60; tested with numpy 2.0 to 2.4 and numba 0.60 to 0.68"
+
+
+@contextlib.contextmanager
+def needed(package: str) -> Iterator[None]:
+    """Turn an import that fails inside into one error that names the supported versions."""
+    try:
+        yield
+    except (ImportError, AttributeError) as error:
+        try:
+            found = f"{package} {version(package)} is installed"
+        except PackageNotFoundError:
+            found = f"{package} is not installed"
+        raise ImportError(f"fastrelu supports {SUPPORTED}; {found}: {error}") from error
