@@ -1,0 +1,95 @@
+"""The CUDA target. Imported on first use: nothing on the way of a CPU call touches it.
+
+``_numba`` holds the import of Numba's CUDA target, ``_access`` what a kernel does to memory, ``_kernels`` the kernels,
+``_launch`` how they are launched, ``_libraries`` whose arrays we take, ``_call`` one call on them, ``_quick`` a
+short way for the commonest, ``_staging`` host arrays, ``_driver`` and ``_status`` what is there to run on.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ._status import require, status_line, unavailable
+
+__all__ = ["NOT_QUICK", "call", "describe", "is_device_array", "quick_for", "require", "status_line", "unavailable"]
+
+#: What a function from `quick_for` returns for a call that must go through `call`; it has then done nothing.
+NOT_QUICK = object()
+_CUDA_DEVICES = (2, 13)  # DLPack's numbers for memory of NVIDIA GPUs: plain, and managed
+
+
+def is_device_array(value: Any) -> bool:
+    """Say whether a value is an array in GPU memory, without importing anything."""
+    array: Any
+    if hasattr(value, "__cuda_ndarray__"):
+        return True
+    for module, name in (("torch", "Tensor"), ("jax", "Array")):
+        kind, array = getattr(sys.modules.get(module), name, None), value
+        if isinstance(kind, type) and isinstance(value, kind):
+            if module == "torch":
+                return bool(array.is_cuda)
+            return all(device.platform in ("gpu", "cuda") for device in array.devices())
+    # CuPy's arrays have both; an array that names its DLPack device may well be in host memory
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    return hasattr(value, "__dlpack_device__") and int(value.__dlpack_device__()[0]) in _CUDA_DEVICES
+
+
+def quick_for(value: Any) -> Callable[[str, Sequence[Any], Any], Any] | None:
+    """Return a function ``(name, operands, out)`` that serves plain calls on arrays of this type with little Python.
+
+    None for libraries without such a way. The CUDA target must be available. The function returns `NOT_QUICK` for
+    calls that it leaves to `call`; an array of the same type in host memory, as a torch tensor may be, is one.
+    """
+    from . import _quick
+
+    ways = _quick.ways_for(value)
+    return None if ways is None else ways.attempt
+
+
+def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Any:
+    """Run an operation on the GPU: on device arrays where they are, on host arrays by way of copies.
+
+    Parameters
+    ----------
+    name : str
+        The operation.
+    operands : sequence
+        All of its operands, parameters included.
+    out : array or None
+        Where to put the result; for an in-place twin, the first operand.
+    target : {None, "serial", "parallel", "cuda"}
+        What the caller asked for. Host arrays alone need "cuda" here.
+    kwargs : mapping
+        Keyword arguments of NumPy's ufuncs.
+    """
+    require()
+    from . import _call, _staging
+
+    if isinstance(out, tuple) and len(out) == 1:
+        out = out[0]
+    if any(is_device_array(value) for value in (*operands, out, kwargs.get("where"))):
+        _check_target(name, target)
+        return _call.call(name, operands, out, kwargs)
+    if target != "cuda":
+        raise TypeError(f"{name}: none of the arrays is in GPU memory")
+    return _staging.call(name, operands, out, kwargs)
+
+
+def _check_target(name: str, target: str | None) -> None:
+    if target not in (None, "cuda"):
+        raise TypeError(f"{name}: the data is in GPU memory, where target={target!r} does not run; copy it to the host")
+
+
+def describe(name: str, operands: Sequence[Any], out: Any, target: str | None) -> tuple[str, dict[str, str]]:
+    """Return what `explain` says of a call on the GPU: its path, and why no other target; raise what `call` would.
+
+    Runs, allocates and compiles nothing.
+    """
+    require()
+    if any(is_device_array(value) for value in (*operands, out)):
+        _check_target(name, target)
+        far = "the data is in GPU memory"
+        return "device", {"serial": far, "parallel": far, "streaming": "stores that bypass the cache are the CPU's"}
+    forced = "target='cuda' is forced: the data is copied to the GPU, and the result back"
+    return "host to device", {"serial": forced, "parallel": forced, "streaming": "the GPU writes the result"}

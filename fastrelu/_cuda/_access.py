@@ -1,0 +1,354 @@
+"""How a kernel reads, computes and writes: a few intrinsics, each with a twin in Python for the simulator.
+
+Addresses are plain 64-bit integers. That is what makes launches cheap (an array argument is seven values, and
+Numba takes microseconds to unpack it), lets one kernel serve every library, and says nothing about overlap:
+LLVM keeps loads and stores in the order in which they are written, so that a kernel may run in place.
+
+A batch is `count` times `width` elements: `count` loads of `width` adjacent elements, each load a step away from the
+one before. All loads of a batch are issued before the first of its elements is computed.
+
+The intrinsics turn addresses into pointers of address space 1; without that, LLVM emits ``ld`` and ``st``, which ask
+the hardware which kind of memory is meant, instead of ``ld.global`` and ``st.global``.
+"""
+
+import ctypes
+import functools
+
+import numpy as np
+from llvmlite import ir
+from numba.core.typing import signature
+from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
+
+from .. import _formulas
+from ._numba import SIMULATED, types
+
+#: Bytes of one vector access, the widest that every supported GPU has.
+VECTOR_BYTES = 16
+WORD, INT, HALF, SINGLE = ir.IntType(64), ir.IntType(32), ir.HalfType(), ir.FloatType()
+
+
+def compute_type(code):
+    """Return the Numba type in which an operation of a type computes: float16 in float32."""
+    return types.float32 if code == "e" else from_dtype(np.dtype(code))
+
+
+def compute_dtype(code):
+    """Return the same as a dtype."""
+    return np.dtype("f" if code == "e" else code)
+
+
+def formula(name):
+    """Return the one formula of an operation, as plain Python."""
+    return getattr(_formulas, name).__wrapped__
+
+
+# ---- LLVM IR --------------------------------------------------------------------------------------------------------
+
+
+def _llvm(code):
+    if code in "efd":
+        return {"e": HALF, "f": SINGLE, "d": ir.DoubleType()}[code]
+    return ir.IntType(8 * np.dtype(code).itemsize)
+
+
+def _convert(builder, value, source, target):
+    """Convert a value as it lies in memory from one type to another, as NumPy casts do. Never float to integer."""
+    if source == target:
+        return value
+    kind, size = np.dtype(source).kind, np.dtype(source).itemsize
+    to, other = _llvm(target), np.dtype(target)
+    if kind == "f":
+        if other.itemsize == size:
+            return value
+        return builder.fpext(value, to) if other.itemsize > size else builder.fptrunc(value, to)
+    if other.kind == "f":
+        # NumPy goes from integers to float16 by way of float32
+        first = SINGLE if target == "e" else to
+        number = builder.sitofp(value, first) if kind == "i" else builder.uitofp(value, first)
+        return builder.fptrunc(number, to) if target == "e" else number
+    if other.itemsize == size:
+        return value
+    if other.itemsize < size:
+        return builder.trunc(value, to)
+    return builder.sext(value, to) if kind == "i" else builder.zext(value, to)
+
+
+def _to_compute(context, builder, value, code):
+    if code == "e":
+        return builder.fpext(value, SINGLE)
+    return context.data_model_manager[compute_type(code)].from_data(builder, value)
+
+
+def _from_compute(context, builder, value, code):
+    if code == "e":
+        return builder.fptrunc(value, HALF)
+    return context.data_model_manager[compute_type(code)].as_data(builder, value)
+
+
+def _in_memory(code, width):
+    """Return the LLVM type of one access: bytes and halves travel in words, or LLVM would split the vector."""
+    if width == 1:
+        return _llvm(code)
+    if np.dtype(code).itemsize < 4:
+        return ir.VectorType(INT, VECTOR_BYTES // 4)
+    return ir.VectorType(_llvm(code), width)
+
+
+def _unpack(builder, vector, code, width):
+    """Return the elements of a vector as it came from memory."""
+    kind = _llvm(code)
+    if not isinstance(kind, ir.IntType) or kind.width >= 32:
+        vector = builder.bitcast(vector, ir.VectorType(kind, width))
+        return [builder.extract_element(vector, INT(k)) for k in range(width)]
+    # Shifts, not a cast to a vector of bytes: LLVM would make that four accesses of 4 bytes
+    each = 32 // kind.width
+    words = [builder.extract_element(vector, INT(k // each)) for k in range(width)]
+    return [builder.trunc(builder.lshr(word, INT(k % each * kind.width)), kind) for k, word in enumerate(words)]
+
+
+def _pack(builder, lanes, code, width):
+    """Return elements as one vector, as it goes to memory."""
+    kind = _llvm(code)
+    if not isinstance(kind, ir.IntType) or kind.width >= 32:
+        item = ir.Constant(ir.VectorType(kind, width), ir.Undefined)
+        for k, value in enumerate(lanes):
+            item = builder.insert_element(item, value, INT(k))
+        return builder.bitcast(item, _in_memory(code, width))
+    item, each = ir.Constant(_in_memory(code, width), ir.Undefined), 32 // kind.width
+    for k in range(width // each):
+        word = INT(0)
+        for j, value in enumerate(lanes[k * each : (k + 1) * each]):
+            word = builder.or_(word, builder.shl(builder.zext(value, INT), INT(j * kind.width)))
+        item = builder.insert_element(item, word, INT(k))
+    return item
+
+
+def _place(builder, address, code, width):
+    return builder.inttoptr(address, ir.PointerType(_in_memory(code, width), 1))
+
+
+def _each(builder, value, kind, k):
+    """Return item k of a tuple, or a number that stands for all items."""
+    return builder.extract_value(value, k) if isinstance(kind, types.BaseTuple) else value
+
+
+def _tuple(context, builder, kind, values):
+    result = ir.Constant(context.get_value_type(kind), ir.Undefined)
+    for k, value in enumerate(values):
+        result = builder.insert_value(result, value, k)
+    return result
+
+
+def _load_compiled(codes, loop, width, count):
+    @intrinsic
+    def load(typing_context, addresses, offsets, steps):
+        row = types.UniTuple(compute_type(loop), width * count)
+        result = types.UniTuple(row, len(codes))
+
+        def generate(context, builder, signature, arguments):
+            kinds = signature.args
+            loaded = []
+            for j, code in enumerate(codes):
+                place = builder.add(builder.extract_value(arguments[0], j), _each(builder, arguments[1], kinds[1], j))
+                step = _each(builder, arguments[2], kinds[2], j)
+                for k in range(count):
+                    address = builder.add(place, builder.mul(step, WORD(k)))
+                    align = width * np.dtype(code).itemsize
+                    loaded.append(builder.load(_place(builder, address, code, width), align=align))
+            rows = []
+            for j, code in enumerate(codes):
+                values = []
+                for batch in loaded[j * count : (j + 1) * count]:
+                    lanes = [batch]
+                    if width > 1:
+                        lanes = _unpack(builder, batch, code, width)
+                    values += [_to_compute(context, builder, _convert(builder, v, code, loop), loop) for v in lanes]
+                rows.append(_tuple(context, builder, row, values))
+            return _tuple(context, builder, result, rows)
+
+        return result(addresses, offsets, steps), generate
+
+    return load
+
+
+def _store_compiled(code, loop, width, count):
+    @intrinsic
+    def store(typing_context, address, offset, step, values):
+        def generate(context, builder, signature, arguments):
+            start, offset, step, values = arguments
+            start = builder.add(start, offset)
+            for k in range(count):
+                lanes = []
+                for lane in range(width):
+                    value = builder.extract_value(values, k * width + lane)
+                    lanes.append(_convert(builder, _from_compute(context, builder, value, loop), loop, code))
+                item = lanes[0]
+                if width > 1:
+                    item = _pack(builder, lanes, code, width)
+                place = _place(builder, builder.add(start, builder.mul(step, WORD(k))), code, width)
+                builder.store(item, place, align=width * np.dtype(code).itemsize)
+            return context.get_dummy_value()
+
+        return types.void(address, offset, step, values), generate
+
+    return store
+
+
+def _apply_compiled(name, loop, order, lanes):
+    @intrinsic
+    def apply(typing_context, loaded, uniforms, scalars):
+        number = compute_type(loop)
+        row = types.UniTuple(number, lanes)
+        formula_type = signature(number, *[number] * len(order))
+
+        def generate(context, builder, signature, arguments):
+            results = []
+            for k in range(lanes):
+                operands = []
+                for source, j in order:
+                    if source == "scalar":
+                        operands.append(builder.extract_value(arguments[2], j))
+                    else:
+                        rows, lane = (arguments[0], k) if source == "array" else (arguments[1], 0)
+                        operands.append(builder.extract_value(builder.extract_value(rows, j), lane))
+                # the same Python function that the CPU loops compile
+                results.append(context.compile_internal(builder, formula(name), formula_type, operands))
+            return _tuple(context, builder, row, results)
+
+        return row(loaded, uniforms, scalars), generate
+
+    return apply
+
+
+def _unravel_compiled(operands, axes):
+    @intrinsic
+    def unravel(typing_context, index, shape, strides):
+        result = types.UniTuple(types.int64, operands)
+
+        def generate(context, builder, signature, arguments):
+            index, shape, strides = arguments
+            offsets = [WORD(0)] * operands
+            for axis in reversed(range(axes)):
+                position = index
+                if axis:
+                    extent = builder.extract_value(shape, axis)
+                    index = builder.udiv(position, extent)
+                    position = builder.sub(position, builder.mul(index, extent))
+                for j in range(operands):
+                    stride = builder.extract_value(builder.extract_value(strides, j), axis)
+                    offsets[j] = builder.add(offsets[j], builder.mul(position, stride))
+            return _tuple(context, builder, result, offsets)
+
+        return result(index, shape, strides), generate
+
+    return unravel
+
+
+def _move_compiled(operands):
+    @intrinsic
+    def move(typing_context, starts, k, steps):
+        result = types.UniTuple(types.int64, operands)
+
+        def generate(context, builder, signature, arguments):
+            places = []
+            for j in range(operands):
+                moved = builder.mul(arguments[1], builder.extract_value(arguments[2], j))
+                places.append(builder.add(_each(builder, arguments[0], signature.args[0], j), moved))
+            return _tuple(context, builder, result, places)
+
+        return result(starts, k, steps), generate
+
+    return move
+
+
+# ---- Python twins ---------------------------------------------------------------------------------------------------
+
+
+def _item(values, k):
+    return values[k] if isinstance(values, tuple) else values
+
+
+def _bytes(address, size, align):
+    if address % align:
+        raise AssertionError(f"an access of {align} bytes at address {address:#x} is not aligned")
+    return (ctypes.c_char * size).from_address(int(address))
+
+
+def _load_simulated(codes, loop, width, count):
+    def load(addresses, offsets, steps):
+        rows = []
+        for j, code in enumerate(codes):
+            size = width * np.dtype(code).itemsize
+            start = addresses[j] + _item(offsets, j)
+            values = []
+            for k in range(count):
+                raw = np.frombuffer(_bytes(start + k * _item(steps, j), size, size), dtype=code)
+                with np.errstate(all="ignore"):
+                    values.extend(raw.astype(loop).astype(compute_dtype(loop)))
+            rows.append(tuple(values))
+        return tuple(rows)
+
+    return load
+
+
+def _store_simulated(code, loop, width, count):
+    def store(address, offset, step, values):
+        size = width * np.dtype(code).itemsize
+        for k in range(count):
+            with np.errstate(all="ignore"):
+                lanes = np.array(values[k * width : (k + 1) * width], dtype=compute_dtype(loop))
+                lanes = lanes.astype(loop).astype(code)
+            _bytes(address + offset + k * step, size, size)[:] = lanes.tobytes()
+
+    return store
+
+
+def _apply_simulated(name, loop, order, lanes):
+    function = formula(name)
+
+    def apply(loaded, uniforms, scalars):
+        def operand(source, j, k):
+            return scalars[j] if source == "scalar" else loaded[j][k] if source == "array" else uniforms[j][0]
+
+        with np.errstate(all="ignore"):
+            return tuple(function(*(operand(source, j, k) for source, j in order)) for k in range(lanes))
+
+    return apply
+
+
+def _unravel_simulated(operands, axes):
+    def unravel(index, shape, strides):
+        offsets = [0] * operands
+        for axis in reversed(range(axes)):
+            position = index
+            if axis:
+                index, position = divmod(position, shape[axis])
+            for j in range(operands):
+                offsets[j] += position * strides[j][axis]
+        return tuple(offsets)
+
+    return unravel
+
+
+def _move_simulated(operands):
+    def move(starts, k, steps):
+        return tuple(_item(starts, j) + k * steps[j] for j in range(operands))
+
+    return move
+
+
+def _choose(simulated, compiled):
+    return functools.cache(simulated if SIMULATED else compiled)
+
+
+#: ``loader(codes, loop, width, count)`` returns ``load(addresses, offsets, steps)``: a batch of each operand.
+loader = _choose(_load_simulated, _load_compiled)
+#: ``storer(code, loop, width, count)`` returns ``store(address, offset, step, values)``.
+storer = _choose(_store_simulated, _store_compiled)
+#: ``applier(name, loop, order, lanes)`` returns ``apply(loaded, uniforms, scalars)``: the formula, lane by lane.
+applier = _choose(_apply_simulated, _apply_compiled)
+#: ``unraveler(operands, axes)`` returns ``unravel(index, shape, strides)``: where a row starts in each operand.
+unraveler = _choose(_unravel_simulated, _unravel_compiled)
+#: ``mover(operands)`` returns ``move(starts, k, steps)``: each operand's place, k steps on.
+mover = _choose(_move_simulated, _move_compiled)

@@ -1,0 +1,176 @@
+"""The few calls of the CUDA driver that we make ourselves, by ctypes: finding GPUs, prepared launches, events, copies.
+
+Numba compiles and loads the kernels. It is not asked for the rest because these calls sit on the path of every launch,
+and because "is there a GPU?" must be answered where Numba's CUDA parts are not installed at all.
+"""
+
+import collections
+import ctypes
+import functools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+OUT_OF_MEMORY, NO_DEVICE = 2, 100
+#: Errors of a launch that a context for this thread cures: none is current, or one of another GPU.
+WRONG_CONTEXT = frozenset({201, 400, 709})
+_CONTEXT_MAJOR, _CONTEXT_MINOR, _MULTIPROCESSORS = 75, 76, 16
+_DEVICE_OF_POINTER = 9
+_NON_BLOCKING, _NO_TIMING, _NOT_READY = 1, 2, 600
+
+_WORD, _INT = ctypes.c_void_p, ctypes.c_int
+
+
+class Driver:
+    """A loaded CUDA driver."""
+
+    def __init__(self, library: Any) -> None:
+        self.library = library
+        self.launch = library.cuLaunchKernelEx
+        self.launch.argtypes, self.launch.restype = [_WORD] * 4, _INT
+        self._contexts: dict[int, ctypes.c_void_p] = {}
+        self._kept: collections.deque[tuple[ctypes.c_void_p, object]] = collections.deque()
+
+    def error(self, code: int, what: str) -> Exception:
+        """Return the exception for an error code."""
+        text = ctypes.c_char_p()
+        self.library.cuGetErrorName(code, ctypes.byref(text))
+        name = (text.value or b"").decode() or f"error {code}"
+        if code == OUT_OF_MEMORY:
+            return MemoryError(f"the GPU has not enough free memory ({what}: {name})")
+        return RuntimeError(f"the CUDA driver failed: {what}: {name}")
+
+    def call(self, what: str, *arguments: Any) -> None:
+        """Call a function of the driver and raise what it reports."""
+        code = getattr(self.library, what)(*arguments)
+        if code:
+            raise self.error(code, what)
+
+    def count(self) -> int:
+        """Return the number of GPUs."""
+        number = ctypes.c_int()
+        self.call("cuDeviceGetCount", ctypes.byref(number))
+        return number.value
+
+    def attribute(self, which: int, device: int) -> int:
+        """Return a number that describes a GPU."""
+        number = ctypes.c_int()
+        self.call("cuDeviceGetAttribute", ctypes.byref(number), which, device)
+        return number.value
+
+    @functools.cache  # noqa: B019 there is one driver, and it lives as long as the process
+    def multiprocessors(self, device: int) -> int:
+        """Return the number of multiprocessors of a GPU."""
+        return self.attribute(_MULTIPROCESSORS, device)
+
+    def name(self, device: int) -> str:
+        """Return a GPU's name and compute capability."""
+        text = ctypes.create_string_buffer(128)
+        self.call("cuDeviceGetName", text, len(text), device)
+        major, minor = self.attribute(_CONTEXT_MAJOR, device), self.attribute(_CONTEXT_MINOR, device)
+        return f"{text.value.decode()} (compute capability {major}.{minor})"
+
+    def version(self) -> str:
+        """Return the newest CUDA version that the driver knows."""
+        number = ctypes.c_int()
+        self.call("cuDriverGetVersion", ctypes.byref(number))
+        return f"{number.value // 1000}.{number.value % 1000 // 10}"
+
+    def context(self, device: int) -> ctypes.c_void_p:
+        """Return a GPU's primary context, which every library here shares."""
+        if device not in self._contexts:
+            context = ctypes.c_void_p()
+            self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+            self._contexts[device] = context
+        return self._contexts[device]
+
+    def make_current(self, device: int) -> None:
+        """Give this thread a GPU's primary context."""
+        self.call("cuCtxSetCurrent", self.context(device))
+
+    @contextmanager
+    def on(self, device: int) -> Iterator[None]:
+        """Use a GPU for a while, and leave the thread as it was."""
+        self.call("cuCtxPushCurrent_v2", self.context(device))
+        try:
+            yield
+        finally:
+            self.call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+
+    def device_of(self, pointer: int) -> int:
+        """Return which GPU's memory an address belongs to."""
+        number = ctypes.c_int()
+        self.call("cuPointerGetAttribute", ctypes.byref(number), _DEVICE_OF_POINTER, ctypes.c_uint64(pointer))
+        return number.value
+
+    def new_stream(self, device: int) -> int:
+        """Return a stream that waits for no other stream by itself."""
+        stream = ctypes.c_void_p()
+        with self.on(device):
+            self.call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
+        return stream.value or 0
+
+    @functools.cache  # noqa: B019 as above
+    def own_stream(self, device: int) -> int:
+        """Return our own stream on a GPU, for producers and consumers that name none."""
+        return self.new_stream(device)
+
+    def wait(self, waiting: int, first: int, device: int) -> None:
+        """Make the work that follows on one stream wait for the work so far on another; returns at once."""
+        event = ctypes.c_void_p()
+        with self.on(device):
+            self.call("cuEventCreate", ctypes.byref(event), _NO_TIMING)
+            try:
+                self.call("cuEventRecord", event, ctypes.c_void_p(first))
+                self.call("cuStreamWaitEvent", ctypes.c_void_p(waiting), event, 0)
+            finally:
+                # the driver keeps it until what waits for it has run
+                self.call("cuEventDestroy_v2", event)
+
+    def keep(self, stream: int, device: int, what: object) -> None:
+        """Hold on to an object until the work so far on a stream is done."""
+        event = ctypes.c_void_p()
+        with self.on(device):
+            self.call("cuEventCreate", ctypes.byref(event), _NO_TIMING)
+            self.call("cuEventRecord", event, ctypes.c_void_p(stream))
+        self._kept.append((event, what))
+        while self._kept and self.library.cuEventQuery(self._kept[0][0]) != _NOT_READY:
+            try:
+                done, _ = self._kept.popleft()
+            except IndexError:  # another thread was faster
+                break
+            self.library.cuEventDestroy_v2(done)
+
+
+def _load() -> Any:
+    if sys.platform == "win32":
+        return ctypes.WinDLL("nvcuda.dll")
+    return ctypes.CDLL("libcuda.so.1")
+
+
+@functools.cache
+def find() -> Driver | str:
+    """Return the driver, or why there is none to use."""
+    if sys.platform == "darwin":
+        return "there is no CUDA on macOS"
+    try:
+        driver = Driver(_load())
+    except OSError:
+        return "no NVIDIA driver was found; install it from https://www.nvidia.com/drivers"
+    except AttributeError:
+        return "the NVIDIA driver is older than CUDA 11.8; update it from https://www.nvidia.com/drivers"
+    code = driver.library.cuInit(0)
+    if code and code != NO_DEVICE:
+        return f"the NVIDIA driver does not start: {driver.error(code, 'cuInit')}"
+    if code == NO_DEVICE or not driver.count():
+        return "the NVIDIA driver finds no GPU; see what nvidia-smi and CUDA_VISIBLE_DEVICES say"
+    return driver
+
+
+def get() -> Driver:
+    """Return the driver; raise RuntimeError where there is none."""
+    driver = find()
+    if isinstance(driver, str):
+        raise RuntimeError(f"target='cuda' is not available: {driver}")
+    return driver

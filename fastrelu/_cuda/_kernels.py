@@ -1,0 +1,156 @@
+"""The kernels. Two of them serve every operation, type and layout; a `Spec` says which.
+
+`contiguous` is for operands that lie in memory element after element, all in the operation's own type: 16-byte
+accesses, with single elements before the first and after the last vector. `strided` is for everything else: operands
+that broadcast, step, run backwards, are converted, or are not aligned alike. It takes a two-dimensional block of
+threads, rows by columns, so that finding a row costs one division per axis for many elements, and short rows
+(three colour channels) leave no thread idle.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._access import VECTOR_BYTES, applier, compute_type, loader, mover, storer, unraveler
+from ._numba import cuda, types
+
+
+class Spec(NamedTuple):
+    """What a kernel is compiled for."""
+
+    name: str
+    #: Type character of the operation's loop, in which it computes.
+    loop: str
+    #: Per operand: "array", "uniform" (one element in device memory, contiguous kernel only) or "scalar" (by value).
+    roles: tuple[str, ...]
+    #: Per operand: type character in memory; "" for scalars.
+    stored: tuple[str, ...]
+    #: Type character of the output.
+    out: str
+    #: Loads in flight per thread.
+    loads: int
+    #: Axes of the strided kernel, at least 2; 0 means the contiguous kernel.
+    axes: int = 0
+    #: Whether the strided kernel's last input is a mask of bools, True where to compute (``where=``).
+    masked: bool = False
+
+    def of_role(self, role: str) -> tuple[str, ...]:
+        """Return the types of the operands that have a role."""
+        return tuple(code for code, each in zip(self.stored, self.roles, strict=True) if each == role)
+
+
+def _order(spec):
+    """Return where the formula finds each operand: its role, and its place among those of that role."""
+    return tuple((role, spec.roles[:k].count(role)) for k, role in enumerate(spec.roles))
+
+
+def _batch(spec, width, count):
+    """Return how `spec` loads, computes and stores a batch."""
+    return (
+        loader(spec.of_role("array"), spec.loop, width, count),
+        applier(spec.name, spec.loop, _order(spec), width * count),
+        storer(spec.out, spec.loop, width, count),
+    )
+
+
+def _contiguous(spec):
+    size = np.dtype(spec.out).itemsize
+    width, count = VECTOR_BYTES // size, spec.loads
+    load, apply, store = _batch(spec, width, count)
+    load_vector, apply_vector, store_vector = _batch(spec, width, 1)
+    load_one, apply_one, store_one = _batch(spec, 1, 1)
+    load_uniforms = loader(spec.of_role("uniform"), spec.loop, 1, 1)
+
+    def contiguous(arrays, out, n, head, uniforms, scalars):
+        # n elements, of which `head` come before the first boundary of 16 bytes
+        fixed = load_uniforms(uniforms, 0, 0)
+        thread, block = np.int64(cuda.threadIdx.x), np.int64(cuda.blockDim.x)
+        vectors = (n - head) // width
+        start, step = head * size, block * VECTOR_BYTES
+        tile = np.int64(cuda.blockIdx.x) * block * count
+        while tile < vectors:
+            vector = tile + thread
+            offset = start + vector * VECTOR_BYTES
+            if tile + block * count <= vectors:
+                store(out, offset, step, apply(load(arrays, offset, step), fixed, scalars))
+            else:
+                while vector < vectors:
+                    store_vector(out, offset, step, apply_vector(load_vector(arrays, offset, step), fixed, scalars))
+                    offset += step
+                    vector += block
+            tile += np.int64(cuda.gridDim.x) * block * count
+        if cuda.blockIdx.x == 0:
+            after = head + vectors * width
+            edges = head + n - after
+            edge = thread
+            while edge < edges:
+                offset = edge * size
+                if edge >= head:
+                    offset += (after - head) * size
+                store_one(out, offset, step, apply_one(load_one(arrays, offset, step), fixed, scalars))
+                edge += block
+
+    return contiguous
+
+
+def _strided(spec):
+    arrays = spec.of_role("array")
+    operands = len(arrays) + spec.masked + 1
+    load, apply, store = _batch(spec, 1, spec.loads)
+    load_one, apply_one, store_one = _batch(spec, 1, 1)
+    load_mask = loader(("?",), "?", 1, 1)
+    start_of_row = unraveler(operands, spec.axes - 1)
+    along = mover(operands)
+    count, masked, last, before_last = spec.loads, spec.masked, operands - 1, operands - 2
+
+    def strided(places, out, columns, rows, shape, outer, inner, mask, scalars):
+        # `shape`: the axes of rows; `outer` and `inner`: each operand's strides along rows and along columns
+        tx, ty = np.int64(cuda.threadIdx.x), np.int64(cuda.threadIdx.y)
+        bx, by = np.int64(cuda.blockDim.x), np.int64(cuda.blockDim.y)
+        across = (columns + bx * count - 1) // (bx * count)
+        down = (rows + by - 1) // by
+        tile = np.int64(cuda.blockIdx.x)
+        while tile < across * down:
+            row = tile // across * by + ty
+            column = tile % across * (bx * count) + tx
+            if row < rows:
+                starts = start_of_row(row, shape, outer)
+                if not masked and column + bx * (count - 1) < columns:
+                    here, steps = along(starts, column, inner), along(0, bx, inner)
+                    store(out, here[last], steps[last], apply(load(places, here, steps), (), scalars))
+                else:
+                    end = min(columns, column + bx * count)
+                    while column < end:
+                        here = along(starts, column, inner)
+                        if not masked or load_mask((mask,), here[before_last], 0)[0][0]:
+                            store_one(out, here[last], 0, apply_one(load_one(places, here, 0), (), scalars))
+                        column += bx
+            tile += np.int64(cuda.gridDim.x)
+
+    return strided
+
+
+def argument_types(spec: Spec) -> tuple[Any, ...]:
+    """Return the Numba types of a kernel's arguments."""
+    word, inputs = types.int64, len(spec.of_role("array"))
+    scalars = types.UniTuple(compute_type(spec.loop), len(spec.of_role("scalar")))
+    places = types.UniTuple(word, inputs)
+    if not spec.axes:
+        return places, word, word, word, types.UniTuple(word, len(spec.of_role("uniform"))), scalars
+    operands, axes = inputs + spec.masked + 1, spec.axes - 1
+    per_axis = types.UniTuple(word, axes)
+    strides = types.UniTuple(per_axis, operands)
+    return places, word, word, word, per_axis, strides, types.UniTuple(word, operands), word, scalars
+
+
+@functools.cache
+def python_kernel(spec: Spec):
+    """Return a kernel as a Python function, for `cuda.jit` or for `cuda.compile`."""
+    return _strided(spec) if spec.axes else _contiguous(spec)
+
+
+@functools.cache
+def kernel(spec: Spec):
+    """Return a kernel as Numba's dispatcher, or the simulator's."""
+    return cuda.jit(python_kernel(spec))

@@ -1,0 +1,303 @@
+"""The libraries whose arrays we take: how each is recognised, read and asked for memory. None of them is imported.
+
+A library that is not in `sys.modules` cannot have made the array in hand.
+
+Streams. torch and CuPy run everything on the current stream of the array's device, and so do we. Numba's
+arrays may carry a stream, and a CUDA Array Interface may name one: we launch there. JAX names none, but makes a
+stream wait for an array (DLPack); we launch on a stream of our own, and JAX waits for that one when it takes over
+the result.
+"""
+
+import functools
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from . import _dlpack, _driver
+from ._layout import dense_strides, is_dense
+from ._numba import SIMULATED, cuda
+from ._view import View
+
+LEGACY_STREAM, PER_THREAD_STREAM = 1, 2
+
+
+def refuse_dtype(name: str, argument: str, what: object) -> NoReturn:
+    """Raise the TypeError for a type without a loop."""
+    raise TypeError(f"{name}: {argument} is of {what}; accepted are bool, integers and float16, float32 and float64")
+
+
+class Library:
+    """What all libraries have in common, and what a plain CUDA Array Interface gives."""
+
+    label = "CUDA array"
+
+    def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
+        """Return an array's view; raise for what cannot be read, or be written to where `write` is True."""
+        interface = value.__cuda_array_interface__
+        try:
+            dtype = np.dtype(interface["typestr"])
+        except TypeError:
+            refuse_dtype(name, argument, f"type {interface['typestr']!r}")
+        if interface.get("mask") is not None:
+            raise TypeError(f"{name}: {argument} is a masked array, which is not supported on a GPU")
+        shape = tuple(int(extent) for extent in interface["shape"])
+        strides = interface.get("strides")
+        pointer, readonly = interface["data"]
+        device = _device_of(pointer)
+        return View(
+            value, pointer or 0, shape,
+            dense_strides(shape, dtype.itemsize) if strides is None else tuple(int(step) for step in strides),
+            dtype, device, interface.get("stream") or 0, bool(readonly),
+        )  # fmt: skip
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
+        """Return a new array for the result, allocated by the library on the GPU of `like`."""
+        namespace = getattr(like.owner, "__array_namespace__", None)
+        if namespace is not None:
+            library = namespace()
+            return library.empty(shape, dtype=getattr(library, dtype.name), device=like.owner.device)
+        return NUMBA.empty(shape, dtype, order, like)
+
+    def finish(self, result: Any, view: View, inputs: Sequence[View]) -> Any:
+        """Return the result as the caller gets it; the kernel that writes to `view` has been launched."""
+        return result
+
+    def written(self, value: Any) -> None:
+        """Note that a caller's array has been written to behind its library's back."""
+
+
+def _device_of(pointer: int) -> int:
+    if SIMULATED or not pointer:
+        return 0
+    driver = _driver.get()
+    return driver.device_of(pointer) if driver.count() > 1 else 0
+
+
+class _Numba(Library):
+    label = "Numba device array"
+
+    def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
+        if SIMULATED:
+            array = value._ary
+            return View(
+                value, array.__array_interface__["data"][0], tuple(array.shape), array.strides, array.dtype,
+                0, 0, not array.flags.writeable,
+            )  # fmt: skip
+        view = super().view(name, argument, value, write=write)
+        if not view.stream and _per_thread():
+            view.stream = PER_THREAD_STREAM
+        return view
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
+        if SIMULATED:
+            return cuda.device_array(shape, dtype, order=order)
+        with cuda.gpus[like.device]:
+            stream = cuda.external_stream(like.stream) if like.stream > PER_THREAD_STREAM else 0
+            try:
+                return cuda.device_array(shape, dtype, order=order, stream=stream)
+            except Exception as error:
+                # Numba has a CudaAPIError for everything, whose class depends on its version
+                if "OUT_OF_MEMORY" in str(error):
+                    raise MemoryError(f"the GPU has not enough free memory for the result: {error}") from None
+                raise
+
+
+@functools.cache
+def _per_thread() -> bool:
+    from numba.core import config
+
+    return bool(getattr(config, "CUDA_PER_THREAD_DEFAULT_STREAM", False))
+
+
+class _CuPy(Library):
+    label = "CuPy array"
+
+    def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
+        device = value.device.id
+        stream = sys.modules["cupy"].cuda.get_current_stream(device).ptr
+        return View(value, value.data.ptr, value.shape, value.strides, value.dtype, device, stream)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
+        cupy: Any = sys.modules["cupy"]
+        with cupy.cuda.Device(like.device):
+            try:
+                return cupy.empty(shape, dtype, order=order)
+            except cupy.cuda.memory.OutOfMemoryError as error:
+                raise MemoryError(f"the GPU has not enough free memory for the result: {error}") from None
+
+
+class _Torch(Library):
+    label = "torch tensor"
+
+    @functools.cached_property
+    def _dtypes(self) -> dict[Any, np.dtype]:
+        torch: Any = sys.modules["torch"]
+        names = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",
+                 "float16", "float32", "float64")  # fmt: skip
+        return {getattr(torch, each): np.dtype(each) for each in names if hasattr(torch, each)}
+
+    @functools.cached_property
+    def _torch_dtypes(self) -> dict[np.dtype, Any]:
+        return {dtype: each for each, dtype in self._dtypes.items()}
+
+    @functools.cached_property
+    def stream(self) -> Any:
+        """Return the address of a device's current stream. torch's own generated code asks like this."""
+        torch: Any = sys.modules["torch"]
+        quick = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+        return quick or (lambda device: torch.cuda.current_stream(device).cuda_stream)
+
+    def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
+        torch: Any = sys.modules["torch"]
+        if value.requires_grad and torch.is_grad_enabled():
+            raise TypeError(
+                f"{name}: {argument} requires grad, and torch would not see this call: pass {argument}.detach(), "
+                "or call fastrelu from a torch.autograd.Function, with the *_backward function in its backward"
+            )
+        dtype = self._dtypes.get(value.dtype)
+        if dtype is None:
+            refuse_dtype(name, argument, f"dtype {value.dtype}")
+        if value.layout is not torch.strided or value.is_neg():
+            raise TypeError(f"{name}: {argument} is not an ordinary strided tensor; call .to_dense() or .resolve_neg()")
+        size = dtype.itemsize
+        device = value.device.index
+        return View(
+            value, value.data_ptr(), tuple(value.shape), tuple([size * step for step in value.stride()]), dtype,
+            device, self.stream(device),
+        )  # fmt: skip
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
+        torch: Any = sys.modules["torch"]
+        try:
+            if order == "F":
+                return torch.empty(shape[::-1], dtype=self._torch_dtypes[dtype], device=like.owner.device).permute(
+                    *reversed(range(len(shape)))
+                )
+            if shape == like.shape:  # keeps, for instance, channels_last
+                return torch.empty_like(like.owner, dtype=self._torch_dtypes[dtype])
+            return torch.empty(shape, dtype=self._torch_dtypes[dtype], device=like.owner.device)
+        except torch.cuda.OutOfMemoryError as error:
+            raise MemoryError(f"the GPU has not enough free memory for the result: {error}") from None
+
+    def written(self, value: Any) -> None:
+        torch: Any = sys.modules["torch"]
+        # autograd then notices if it had saved the tensor, as it does for torch's own in-place functions
+        if not value.is_inference() and hasattr(torch.autograd.graph, "increment_version"):
+            torch.autograd.graph.increment_version(value)
+
+
+class _DLPack(Library):
+    """Arrays that have only DLPack."""
+
+    label = "DLPack array"
+
+    def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
+        _kind, device = value.__dlpack_device__()
+        stream = 0 if SIMULATED else _driver.get().own_stream(device)
+        # the producer makes our stream wait for the array
+        capsule = value.__dlpack__(stream=stream or LEGACY_STREAM)
+        pointer, shape, strides, dtype, device = _dlpack.read(capsule)
+        if isinstance(dtype, str):
+            refuse_dtype(name, argument, dtype)
+        return View((value, capsule), pointer, shape, strides, dtype, device, stream, readonly=False)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
+        value = like.owner[0]
+        if hasattr(value, "__array_namespace__"):
+            library = value.__array_namespace__()
+            return library.empty(shape, dtype=getattr(library, dtype.name), device=value.device)
+        return NUMBA.empty(shape, dtype, order, like)
+
+    def finish(self, result: Any, view: View, inputs: Sequence[View]) -> Any:
+        if not SIMULATED:
+            _driver.get().keep(view.stream, view.device, (view, inputs))
+            # Nothing tells the consumer of our stream: make CUDA's default stream, which it waits for, wait for us
+            _driver.get().wait(LEGACY_STREAM, view.stream, view.device)
+        return result
+
+
+class _Jax(_DLPack):
+    label = "JAX array"
+
+    def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
+        if write:
+            raise TypeError(
+                f"{name}: {argument} is a JAX array, which cannot be written to; use the result of {name} instead"
+            )
+        if len(value.devices()) != 1:
+            raise TypeError(f"{name}: {argument} is spread over several devices; call {name} on each piece")
+        return super().view(name, argument, value, write=write)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
+        jax: Any = sys.modules["jax"]
+        (device,) = like.owner[0].devices()
+        try:
+            return jax.numpy.empty(shape, dtype, device=device)
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise MemoryError(f"the GPU has not enough free memory for the result: {error}") from None
+            raise
+
+    def result_view(self, result: Any, name: str) -> View:
+        """Return the view of a new array, not yet seen by anybody, to which we may write."""
+        return _DLPack.view(self, name, "out", result, write=True)
+
+    def finish(self, result: Any, view: View, inputs: Sequence[View]) -> Any:
+        # JAX may give the inputs' memory to somebody else as soon as nobody holds them, our running kernel or not
+        _driver.get().keep(view.stream, view.device, (view, inputs))
+        # JAX believes `result` to be complete. Handed over again by DLPack, it waits for our stream instead.
+        jax: Any = sys.modules["jax"]
+
+        def ready(stream: Any) -> None:
+            _driver.get().wait(int(stream or LEGACY_STREAM), view.stream, view.device)
+
+        owner = (result, view.owner)
+        export = _dlpack.Export(owner, view.pointer, view.shape, view.dtype, (_dlpack.CUDA, view.device), ready)
+        return jax.dlpack.from_dlpack(export)
+
+
+NUMBA, CUPY, TORCH, JAX, INTERFACE, DLPACK = _Numba(), _CuPy(), _Torch(), _Jax(), Library(), _DLPack()
+
+_by_type: dict[type, Library] = {}
+
+
+def _made_by(value: Any, module: str, name: str) -> bool:
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def library_of(value: Any) -> Library | None:
+    """Return the library of an array in the memory of a GPU; None for everything else."""
+    kind = type(value)
+    found = _by_type.get(kind)
+    if found is not None:
+        return found
+    if isinstance(value, (np.ndarray, np.generic, bool, int, float, complex, list, tuple)) or value is None:
+        return None
+    if _made_by(value, "torch", "Tensor"):
+        return TORCH if value.is_cuda else None
+    if _made_by(value, "jax", "Array"):
+        return JAX if all(device.platform in ("gpu", "cuda") for device in value.devices()) else None
+    if _made_by(value, "cupy", "ndarray"):
+        found = CUPY
+    elif hasattr(value, "__cuda_ndarray__"):
+        found = NUMBA
+    elif hasattr(value, "__cuda_array_interface__"):
+        return INTERFACE
+    elif hasattr(value, "__dlpack_device__"):
+        return DLPACK if _dlpack.is_cuda(int(value.__dlpack_device__()[0])) else None
+    else:
+        return None
+    _by_type[kind] = found  # a type whose arrays are never anywhere else
+    return found
+
+
+def order_of(views: Sequence[View]) -> str:
+    """Return the memory order of a new result: Fortran's where all the data has it, as NumPy chooses."""
+
+    def dense(order: str) -> bool:
+        return all(is_dense(view.shape, view.strides, view.dtype.itemsize, order) for view in views)
+
+    return "F" if dense("F") and not dense("C") else "C"

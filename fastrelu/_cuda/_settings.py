@@ -1,0 +1,22 @@
+"""The shape of a launch. Kernels compile `VECTORS` in; the rest is read at each launch, so that tests can change it.
+
+Every value is a start value, set without a GPU at hand; ``python bench/cuda_bench.py tune`` measures the
+alternatives. The reasoning until then: reading 16 bytes takes some 700 ns from the memory of a Hopper GPU, so
+4.8 TB/s need about 25 KiB in flight on each of its 132 multiprocessors; 2,048 threads with one load each
+have 32 KiB, with four loads four times that, and a quarter of the threads suffices.
+"""
+
+#: Threads of a block.
+BLOCK = 256
+#: 16-byte loads of each operand that a thread has in flight, and elements per thread in the strided kernel.
+VECTORS = 4
+#: Blocks of a launch at most; 0 means one block per tile of data. A block then loops over the tiles left over.
+MAX_BLOCKS = 0
+#: Below this many tiles of `VECTORS` per multiprocessor, threads take one vector each: more blocks, filling the device.
+FILL = 2
+
+#: What the hardware allows in a grid's first dimension.
+GRID_LIMIT = (1 << 31) - 1
+
+#: Bytes of one pinned staging buffer; host arrays travel through two of them in each direction at most.
+STAGING_BYTES = 32 << 20

@@ -1,0 +1,44 @@
+"""These tests run under Numba's simulator (``test_cuda_simulator.py`` starts them), on a GPU, or not at all."""
+
+import os
+
+import pytest
+
+import fastrelu._cuda as target
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
+
+collect_ignore = []
+if SIMULATED:
+    collect_ignore += ["test_ptx.py", "test_gpu.py"]
+elif target.unavailable():
+    collect_ignore += ["test_values.py", "test_layouts.py", "test_calls.py", "test_staging.py"]
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU where there is none."""
+    reason = "simulated" if SIMULATED else target.unavailable()
+    for item in items:
+        if reason and item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(params=[(4, 2, 0), (8, 4, 2), (1, 1, 1)] if SIMULATED else [(32, 2, 0), (64, 4, 2)], ids=str)
+def shape_of_launch(request, monkeypatch):
+    """Use blocks of a few threads, so that small arrays cross the edges of vectors, tiles, blocks and grids."""
+    from fastrelu._cuda import _settings
+
+    block, vectors, most = request.param
+    monkeypatch.setattr(_settings, "BLOCK", block)
+    monkeypatch.setattr(_settings, "VECTORS", vectors)
+    monkeypatch.setattr(_settings, "MAX_BLOCKS", most)
+    return request.param
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch):
+    """Use blocks of four threads with two loads each."""
+    from fastrelu._cuda import _settings
+
+    monkeypatch.setattr(_settings, "BLOCK", 4)
+    monkeypatch.setattr(_settings, "VECTORS", 2)

@@ -1,0 +1,51 @@
+"""Values that an operation can get wrong, and arrays in awkward places."""
+
+import numpy as np
+
+from fastrelu._operations import DATA, OPERATIONS
+
+NUMBERS = {"negative_slope": 0.3, "at_zero": 0.7}
+
+
+def specials(dtype, n, shift=0):
+    """Return n numbers of a type that go through its special values."""
+    dtype = np.dtype(dtype)
+    if dtype == np.bool_:
+        return np.resize(np.array([True, False, False]), n)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        values = [info.min, info.max, 0, 1, info.max // 2, max(info.min, -1)]
+    else:
+        info = np.finfo(dtype)
+        tiny = float(info.smallest_subnormal)
+        values = [-np.inf, float(info.min), -1.7, -tiny, -0.0, 0.0, tiny, 0.3, float(info.max), np.inf, np.nan, -3.1]
+    return np.roll(np.resize(np.array(values, dtype=dtype), n), shift)
+
+
+def operands_for(name, dtype, n):
+    """Return host operands of an operation: data arrays, and numbers for parameters."""
+    return [
+        specials(dtype, n, shift=3 * k) if operand in DATA else NUMBERS[operand]
+        for k, operand in enumerate(OPERATIONS[name])
+    ]
+
+
+class Guarded:
+    """A device array that starts some elements into a larger one, whose other bytes must stay as they are."""
+
+    def __init__(self, values, offset, margin=24):
+        from fastrelu._cuda._numba import cuda
+
+        raw = np.full(values.size + 2 * margin, 1, dtype=values.dtype)
+        raw.view(np.uint8)[:] = 0x5A if values.dtype != np.bool_ else 1
+        self.start, self.stop = margin + offset, margin + offset + values.size
+        raw[self.start : self.stop] = values
+        self._before = raw.copy()
+        self._whole = cuda.to_device(raw)
+        self.array = self._whole[self.start : self.stop]
+
+    def check(self):
+        """Raise AssertionError where something around the array has changed."""
+        after = self._whole.copy_to_host()
+        for part in (slice(None, self.start), slice(self.stop, None)):
+            assert after[part].tobytes() == self._before[part].tobytes()

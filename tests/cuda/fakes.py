@@ -1,0 +1,115 @@
+"""Stand-ins for what this machine may not have: other libraries' arrays, and a driver that records."""
+
+import ctypes
+import types
+
+import numpy as np
+
+
+class Interface:
+    """Host memory that claims to be a GPU's, by the CUDA Array Interface."""
+
+    def __init__(self, array, stream=None, readonly=False, **more):
+        self.array = array
+        self.__cuda_array_interface__ = {
+            "shape": array.shape, "strides": array.strides, "typestr": array.dtype.str, "version": 3,
+            "data": (array.ctypes.data, readonly), "stream": stream, **more,
+        }  # fmt: skip
+
+
+class Gpu:
+    """What we ask of a JAX device."""
+
+    platform = "gpu"
+
+
+class Tensor:
+    """What we ask of a torch tensor."""
+
+    def __init__(self, array, *, grad=False, neg=False, dtype=None):
+        self.array, self.requires_grad, self._neg = array, grad, neg
+        self.dtype = f"torch.{array.dtype}" if dtype is None else dtype
+        self.is_cuda, self.layout = True, "strided"
+        self.device = types.SimpleNamespace(index=0)
+        self.shape, self.version = array.shape, 0
+
+    def is_neg(self):
+        return self._neg
+
+    def is_inference(self):
+        return False
+
+    def is_contiguous(self):
+        return self.array.flags.c_contiguous
+
+    def numel(self):
+        return self.array.size
+
+    def get_device(self):
+        return 0
+
+    def data_ptr(self):
+        return self.array.ctypes.data
+
+    def stride(self):
+        return tuple(step // self.array.itemsize for step in self.array.strides)
+
+
+def torch():
+    """Return a module that looks like torch, as far as we look."""
+    module = types.ModuleType("torch")
+    names = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+    for name in names:
+        setattr(module, name, f"torch.{name}")
+    module.Tensor, module.strided = Tensor, "strided"
+    module.is_grad_enabled = lambda: True
+    module._C = types.SimpleNamespace(_cuda_getCurrentRawStream=lambda device: 77)
+
+    def new(shape, dtype, device):
+        return Tensor(np.zeros(shape, dtype.removeprefix("torch.")))
+
+    def like(value, dtype=None):
+        return Tensor(np.zeros_like(value.array, (dtype or value.dtype).removeprefix("torch.")))
+
+    def increment(value):
+        value.version += 1
+
+    module.empty, module.empty_like = new, like
+    module.cuda = types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (RuntimeError,), {}))
+    module.autograd = types.SimpleNamespace(graph=types.SimpleNamespace(increment_version=increment))
+    return module
+
+
+class Configuration(ctypes.Structure):
+    """CUlaunchConfig, written down once more from cuda.h."""
+
+    _fields_ = (
+        ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3), ("shared", ctypes.c_uint),
+        ("stream", ctypes.c_void_p), ("attributes", ctypes.c_void_p), ("count", ctypes.c_uint),
+    )  # fmt: skip
+
+
+class Driver:
+    """A driver that runs nothing and writes down what it is asked."""
+
+    def __init__(self, codes=()):
+        self.log, self.launches, self.codes = [], [], list(codes)
+
+    def count(self):
+        return 1
+
+    def multiprocessors(self, device):
+        return 1
+
+    def wait(self, waiting, first, device):
+        self.log.append(("wait", waiting, first))
+
+    def make_current(self, device):
+        self.log.append(("current", device))
+
+    def error(self, code, what):
+        return MemoryError(what) if code == 2 else RuntimeError(f"{what}: {code}")
+
+    def launch(self, start, handle, table, extra):
+        self.launches.append((Configuration.from_address(start), handle, table, extra))
+        return self.codes.pop(0) if self.codes else 0

@@ -1,0 +1,328 @@
+"""Whose arrays are taken, in which stream's order, what is refused, and what a launch hands to the driver."""
+
+import ctypes
+import sys
+
+import numpy as np
+import pytest
+
+from fastrelu import _cuda
+from fastrelu._bench.oracle import assert_same, expected
+from fastrelu._cuda import _call, _dlpack, _driver, _launch, _libraries, _quick
+from fastrelu._cuda._kernels import Spec
+from fastrelu._cuda._layout import Grid
+from fastrelu._cuda._numba import SIMULATED, cuda
+
+from . import fakes
+from .data import specials
+
+pytestmark = [
+    pytest.mark.usefixtures("tiny_blocks"),
+    pytest.mark.skipif(not SIMULATED, reason="these arrays are in host memory"),
+]
+X = specials("f", 23)
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    driver = fakes.Driver()
+    monkeypatch.setattr(_driver, "get", lambda: driver)
+    return driver
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    module = fakes.torch()
+    monkeypatch.setitem(sys.modules, "torch", module)
+    monkeypatch.setattr(_quick, "_ways", {})
+    for adapter in (_libraries._Torch(),):
+        monkeypatch.setattr(_libraries, "TORCH", adapter)
+    return module
+
+
+def call(name, *operands, out=None, target=None, **kwargs):
+    """Call as the package's dispatcher does: the quick way first, where there is one."""
+    quick = _cuda.quick_for(operands[0])
+    if quick is not None and not kwargs and target is None:
+        result = quick(name, operands, out)
+        if result is not _cuda.NOT_QUICK:
+            return result
+    return _cuda.call(name, operands, out, target, kwargs)
+
+
+def test_cuda_array_interface():
+    result = call("relu", fakes.Interface(X))
+    assert_same(result.copy_to_host(), expected("relu", (X,), "f"))
+    out = fakes.Interface(np.zeros_like(X))
+    assert call("relu", fakes.Interface(X, strides=None), out=out) is out
+    assert_same(out.array, expected("relu", (X,), "f"))
+
+
+def test_work_is_ordered_after_producers_and_before_consumers(recorder, monkeypatch):
+    seen = []
+    launch = _call.launch
+
+    def spy(*arguments):
+        seen.append(arguments[-1])
+        recorder.log.append("launch")
+        launch(*arguments)
+
+    monkeypatch.setattr(_call, "launch", spy)
+    out = fakes.Interface(np.zeros_like(X), stream=11)
+    call("relu_backward", fakes.Interface(X, stream=22), fakes.Interface(X, stream=33), 0.0, out=out)
+    assert seen == [11]
+    assert recorder.log == [
+        ("wait", 11, 22), ("wait", 11, 33), "launch", ("wait", 22, 11), ("wait", 33, 11),
+    ]  # fmt: skip
+
+
+def test_one_stream_needs_no_wait(recorder):
+    call("relu", fakes.Interface(X, stream=22), out=fakes.Interface(np.zeros_like(X), stream=22))
+    assert recorder.log == []
+
+
+def test_torch(torch, recorder):
+    x = fakes.Tensor(X.copy())
+    result = call("leaky_relu", x, 0.3)
+    assert type(result) is fakes.Tensor
+    assert_same(result.array, expected("leaky_relu", (X, 0.3), "f"))
+    assert call("relu", x, out=x) is x
+    assert_same(x.array, expected("relu", (X,), "f"))
+    assert x.version == 1
+    strided = fakes.Tensor(np.repeat(X, 2)[::2])
+    assert_same(call("relu", strided).array, expected("relu", (X,), "f"))
+    out = fakes.Tensor(np.zeros(23, "f"))
+    assert call("relu_backward", fakes.Tensor(X), fakes.Tensor(X[::-1].copy()), 0.5, out=out) is out
+    assert_same(out.array, expected("relu_backward", (X, X[::-1], 0.5), "f"))
+
+
+@pytest.mark.parametrize("code", "efd")
+@pytest.mark.parametrize("slope", [0.3, 0.0, -0.0, 3, -1e39, 1e300, np.inf, np.nan])
+def test_the_quick_way_takes_numbers_as_the_general_one(torch, recorder, monkeypatch, code, slope):
+    x = specials(code, 29)
+    monkeypatch.setattr(_call, "call", None)  # only the quick way is left
+    result = call("leaky_relu", fakes.Tensor(x), slope)
+    assert_same(result.array, expected("leaky_relu", (x, slope), code))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (fakes.Tensor(X, grad=True), r"x requires grad.*detach\(\).*autograd\.Function"),
+        (fakes.Tensor(X, dtype="torch.bfloat16"), "x is of dtype torch.bfloat16"),
+        (fakes.Tensor(X, neg=True), "resolve_neg"),
+    ],
+)
+def test_torch_refusals(torch, recorder, tensor, message):
+    with pytest.raises(TypeError, match=message):
+        call("relu", tensor)
+
+
+def test_the_quick_way_leaves_overlap_alone(torch, recorder):
+    memory = np.concatenate([X, X])
+    source, out = fakes.Tensor(memory[:23]), fakes.Tensor(memory[4:27])
+    wanted = expected("relu", (memory[:23].copy(),), "f")
+    call("relu", source, out=out)
+    assert_same(out.array, wanted)
+
+
+@pytest.mark.parametrize(
+    ("operands", "message"),
+    [
+        ((fakes.Interface(X), cuda.to_device(X)), "x is a CUDA array and negative_slope is a Numba device array"),
+        ((cuda.to_device(X), X), "negative_slope is a numpy.ndarray .*in host memory"),
+        ((cuda.to_device(X), [0.1]), "negative_slope is a list in host memory"),
+        ((X, cuda.to_device(X)), "x is a numpy.ndarray .*in host memory"),
+        ((cuda.to_device(X), 1j), "negative_slope is of type complex"),
+        ((cuda.to_device(X), np.complex64(1)), "negative_slope is of dtype complex64"),
+        ((fakes.Interface(X.astype("F")), 1.0), "x is of dtype complex64"),
+        ((fakes.Interface(X.astype(">f4")), 1.0), "x is of dtype >f4"),
+        ((fakes.Interface(X, typestr="?!"), 1.0), "x is of type"),
+        ((fakes.Interface(X, mask=X), 1.0), "masked"),
+    ],
+)
+def test_types_are_refused_by_name(operands, message):
+    with pytest.raises(TypeError, match=f"leaky_relu: .*{message}"):
+        call("leaky_relu", *operands)
+
+
+def test_refusals_write_nothing():
+    before = np.full(23, 5, "f")
+    array = before.copy()
+    out = fakes.Interface(array)
+    readonly = fakes.Interface(array, readonly=True)
+    x = fakes.Interface(X)
+    for error, match, kwargs in [
+        (ValueError, "read-only", {"out": readonly}),
+        (ValueError, "broadcast", {"out": fakes.Interface(array[:7])}),
+        (ValueError, "one in memory", {"out": fakes.Interface(np.broadcast_to(array[:1], 23))}),
+        (ValueError, "aligned", {"out": fakes.Interface(array, data=(array.ctypes.data + 2, False))}),
+        (TypeError, "cast", {"out": fakes.Interface(np.zeros(23, "i"))}),
+        (TypeError, "host memory", {"out": np.zeros(23, "f")}),
+        (TypeError, "keyword argument 'axis'", {"out": out, "axis": 0}),
+        (TypeError, "where", {"out": out, "where": np.zeros(23, bool)}),
+        (TypeError, "where is of dtype float32", {"out": out, "where": fakes.Interface(X)}),
+        (TypeError, "casting='unsafe'", {"out": fakes.Interface(np.zeros(23, "i")), "casting": "unsafe"}),
+        (TypeError, "target='serial'", {"out": out, "target": "serial"}),
+        (ValueError, "order", {"order": "X"}),
+    ]:
+        with pytest.raises(error, match=match):
+            call("relu", x, **kwargs)
+    with pytest.raises(ValueError, match="broadcast"):
+        call("leaky_relu", x, fakes.Interface(X[:7]), out=out)
+    assert_same(array, before)
+
+
+def test_dtype_and_signature():
+    x = cuda.to_device(X)
+    assert call("relu", x, dtype="d").dtype == np.float64
+    assert_same(call("relu", x, dtype="e", casting="same_kind").copy_to_host(), expected("relu", (X,), "e"))
+    with pytest.raises(TypeError):
+        call("relu", x, dtype="e", casting="safe")
+    with pytest.raises(TypeError, match="both"):
+        call("relu", x, dtype="f", signature="f->f")
+
+
+def test_strong_and_weak_numbers():
+    x = cuda.to_device(X)
+    assert call("leaky_relu", x, 0.5).dtype == np.float32
+    assert call("leaky_relu", x, np.float64(0.5)).dtype == np.float64
+    assert call("leaky_relu", cuda.to_device(specials("e", 23)), np.float32(0.5)).dtype == np.float32
+
+
+def test_dlpack_there_and_back():
+    asked = []
+    export = _dlpack.Export(X, X.ctypes.data, X.shape, X.dtype, (_dlpack.CPU, 0), asked.append)
+    assert_same(np.from_dlpack(export), X)
+    assert not _dlpack._exported or all(entry[2] is not None for entry in _dlpack._exported.values())
+    capsule = X.reshape(1, 23).__dlpack__()
+    assert _dlpack.read(capsule) == (X.ctypes.data, (1, 23), (92, 4), np.dtype("f"), 0)
+    unread = export.__dlpack__(stream=9)
+    managed = list(_dlpack._exported.values())[-1][0]
+    managed.tensor.byte_offset = 8
+    assert _dlpack.read(unread)[0] == X.ctypes.data + 8
+    assert asked[-1] == 9
+    before = len(_dlpack._exported)
+    del unread
+    assert len(_dlpack._exported) == before - 1
+
+
+class OnlyDLPack:
+    """An array in GPU memory with nothing but DLPack."""
+
+    def __init__(self, array):
+        self._array, self.streams = array, []
+
+    def __dlpack_device__(self):
+        return _dlpack.CUDA, 0
+
+    def __dlpack__(self, *, stream=None):
+        self.streams.append(stream)
+        return self._array.__dlpack__()
+
+
+def test_arrays_with_dlpack_only():
+    x, out = OnlyDLPack(X), OnlyDLPack(np.zeros_like(X))
+    assert_same(call("relu", x).copy_to_host(), expected("relu", (X,), "f"))
+    assert x.streams == [_libraries.LEGACY_STREAM]
+    assert call("relu", x, out=out) is out
+    assert_same(out._array, expected("relu", (X,), "f"))
+
+
+def test_a_jax_array_is_not_written_to(monkeypatch):
+    class Array:
+        def devices(self):
+            return {fakes.Gpu()}
+
+    module = fakes.types.ModuleType("jax")
+    module.Array = Array
+    monkeypatch.setitem(sys.modules, "jax", module)
+    with pytest.raises(TypeError, match="x is a JAX array"):
+        _libraries.JAX.view("relu_", "x", Array(), write=True)
+    assert _libraries.library_of(Array()) is _libraries.JAX
+
+
+@pytest.mark.parametrize(
+    ("spec", "values", "kinds"),
+    [
+        (Spec("relu", "f", ("array",), ("f",), "f", 4), (101, 102, 5, 1), "qqqq"),
+        (
+            Spec("leaky_relu_grad", "f", ("array", "scalar", "scalar"), ("f", "", ""), "f", 1),
+            (101, 102, 1 << 40, 3, 0.25, -0.5), "qqqqff",
+        ),
+        (Spec("leaky_relu", "d", ("array", "uniform"), ("d", "d"), "d", 1), (101, 102, 5, 1, 103), "qqqqq"),
+        (
+            Spec("leaky_relu", "d", ("array", "scalar"), ("f", ""), "d", 2, axes=2),
+            (1, 2, 3, 4, 5, 6, 7, 8, -9, 10, 0.1), "qqqqqqqqqqd",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_launch_hands_to_the_driver(monkeypatch, spec, values, kinds):
+    monkeypatch.setattr(_launch, "SIMULATED", False)
+    driver, launch = fakes.Driver(), _launch.Prepared(spec)
+    launch._handles[0], launch._driver = 4242, driver
+    read = {"q": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double}
+    for stream in (0, 99):
+        launch(Grid(7, 128, 2), stream, 0, *values)
+        configuration, handle, table, extra = driver.launches[-1]
+        assert (handle, extra) == (4242, None)
+        assert [*configuration.grid, *configuration.block] == [7, 1, 1, 128, 2, 1]
+        assert (configuration.shared, configuration.stream or 0, configuration.count) == (0, stream, 0)
+        places = (ctypes.c_void_p * len(values)).from_address(table)
+        assert tuple(read[k].from_address(place).value for k, place in zip(kinds, places, strict=True)) == values
+    assert len(launch._free) == 1
+    assert [*_launch._flatten(_launch._nest(spec, values))] == [*values]
+
+
+def test_a_launch_on_a_new_thread_gets_a_context(monkeypatch):
+    monkeypatch.setattr(_launch, "SIMULATED", False)
+    launch = _launch.Prepared(Spec("relu", "f", ("array",), ("f",), "f", 1))
+    launch._handles[0], launch._driver = 1, fakes.Driver([201])
+    launch(Grid(1, 1), 0, 0, 1, 2, 3, 0)
+    assert launch._driver.log == [("current", 0)]
+    assert len(launch._driver.launches) == 2
+    launch._driver = fakes.Driver([2])
+    with pytest.raises(MemoryError):
+        launch(Grid(1, 1), 0, 0, 1, 2, 3, 0)
+
+
+def test_2_to_the_31_elements_need_no_32_bit_number():
+    assert _call.flat_grid(1 << 33, 256, 1, (1 << 31) - 1).blocks == 1 << 25
+    seen = []
+
+    class Launch:
+        def __call__(self, grid, stream, device, *values):
+            seen.append((grid, values))
+
+    original, _call.prepared = _call.prepared, lambda spec: Launch()
+    try:
+        _call.launch_contiguous(Spec("relu", "f", ("array",), ("f",), "f", 0), [16], 32, 1 << 33, 4, (), (), 0, 0)
+    finally:
+        _call.prepared = original
+    assert seen[0][1] == (16, 32, 1 << 33, 0)
+
+
+def test_describe_runs_nothing(monkeypatch):
+    monkeypatch.setattr(_call, "launch", None)
+    assert _cuda.describe("relu", (cuda.to_device(X),), None, None)[0] == "device"
+    assert _cuda.describe("relu", (X,), None, "cuda")[0] == "host to device"
+    with pytest.raises(TypeError, match="serial"):
+        _cuda.describe("relu", (cuda.to_device(X),), None, "serial")
+
+
+def test_status(monkeypatch):
+    from fastrelu._cuda import _status
+
+    assert "simulated" in _cuda.status_line()
+    monkeypatch.setattr(_status, "simulated", lambda: False)
+    monkeypatch.setattr(_driver, "find", lambda: "no NVIDIA driver was found")
+    monkeypatch.setattr(_status, "PACKAGE", "no_such_package")
+    reason = _cuda.unavailable()
+    assert "numba-cuda is not installed" in reason
+    assert "fastrelu[cuda13]" in reason
+    assert "no NVIDIA driver" in reason
+    assert "\n" not in _cuda.status_line()
+    monkeypatch.setattr(_status, "PACKAGE", "numba")
+    assert _cuda.unavailable() == "no NVIDIA driver was found"
+    with pytest.raises(RuntimeError, match="target='cuda' is not available"):
+        _cuda.require()

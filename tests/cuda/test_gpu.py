@@ -1,0 +1,249 @@
+"""What only a GPU shows: other libraries, streams that race, arrays above 2**31 elements, memory that runs out."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import fastrelu
+from fastrelu import _cuda
+from fastrelu._bench.oracle import assert_same, expected
+from fastrelu._operations import OPERATIONS
+
+from .data import operands_for, specials
+
+pytestmark = [
+    pytest.mark.cuda,
+    # what other libraries warn of is not ours
+    pytest.mark.filterwarnings("default"),
+]
+
+
+def public(name):
+    return getattr(fastrelu, name)
+
+
+def to_torch(value):
+    torch = pytest.importorskip("torch")
+    return torch.from_numpy(value.copy()).cuda()
+
+
+def to_cupy(value):
+    return pytest.importorskip("cupy").asarray(value)
+
+
+def to_jax(value):
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    gpus = [device for device in jax.devices() if device.platform == "gpu"]
+    if not gpus:
+        pytest.skip("this JAX sees no GPU")
+    return jax.device_put(value, gpus[0])
+
+
+def to_numba(value):
+    from fastrelu._cuda._numba import cuda
+
+    return cuda.to_device(value)
+
+
+def to_host(array):
+    if hasattr(array, "copy_to_host"):
+        return array.copy_to_host()
+    if hasattr(array, "get"):
+        return array.get()
+    return array.cpu().numpy() if hasattr(array, "cpu") else np.asarray(array)
+
+
+LIBRARIES = {"torch": to_torch, "cupy": to_cupy, "jax": to_jax, "numba": to_numba}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("code", "efd")
+@pytest.mark.parametrize("n", [1, 1023, 100_003])
+def test_every_library(library, name, code, n):
+    values = operands_for(name, code, n)
+    put = LIBRARIES[library]
+    arrays = [put(value) if isinstance(value, np.ndarray) else value for value in values]
+    result = public(name)(*arrays)
+    assert type(result) is type(arrays[0])
+    wanted = expected(name, values, code)
+    assert_same(to_host(result), wanted)
+    if library == "jax":
+        with pytest.raises(TypeError, match="JAX"):
+            public(name + "_")(*arrays)
+        return
+    assert public(name + "_")(*arrays) is arrays[0]
+    assert_same(to_host(arrays[0]), wanted)
+
+
+@pytest.mark.parametrize("library", ["torch", "cupy"])
+def test_strided_channels_last_and_prelu(library):
+    x = specials("f", 4 * 8 * 9 * 9).reshape(4, 8, 9, 9)
+    slope = np.linspace(-1, 1, 8, dtype="f").reshape(8, 1, 1)
+    device, slopes = LIBRARIES[library](x), LIBRARIES[library](slope)
+    assert_same(to_host(fastrelu.leaky_relu(device, slopes)), expected("leaky_relu", (x, slope), "f"))
+    part = device[1:, ::2, :, ::3]
+    assert_same(to_host(fastrelu.relu(part)), expected("relu", (x[1:, ::2, :, ::3],), "f"))
+    if library == "torch":
+        import torch
+
+        last = device.to(memory_format=torch.channels_last)
+        result = fastrelu.relu(last)
+        assert result.is_contiguous(memory_format=torch.channels_last)
+        assert_same(to_host(result), expected("relu", (x,), "f"))
+
+
+def test_torch_says_what_to_do_about_gradients():
+    torch = pytest.importorskip("torch")
+    x = torch.ones(3, device="cuda", requires_grad=True)
+    with pytest.raises(TypeError, match=r"detach\(\)"):
+        fastrelu.relu(x)
+    with torch.no_grad():
+        fastrelu.relu(x)
+    saved = torch.ones(3, device="cuda", requires_grad=True)
+    y = saved * 2
+    z = (y * y).sum()  # saves y
+    with torch.no_grad():
+        fastrelu.relu_(y)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.backward()
+
+
+def test_mixed_libraries_and_places():
+    torch, cupy = pytest.importorskip("torch"), pytest.importorskip("cupy")
+    x = torch.ones(3, device="cuda")
+    for other in (cupy.ones(3, "f"), np.ones(3, "f"), torch.ones(3)):
+        with pytest.raises(TypeError):
+            fastrelu.relu_backward(x, other)
+    with pytest.raises(TypeError):
+        fastrelu.relu(torch.ones(3))  # in host memory
+
+
+@pytest.mark.parametrize("library", ["torch", "cupy"])
+def test_streams_do_not_race(library):
+    """A slow producer on one stream, our call on a second, a consumer on a third, all without synchronisation."""
+    n = 1 << 25
+    for _ in range(5):
+        if library == "torch":
+            torch = pytest.importorskip("torch")
+            first, second, third = (torch.cuda.Stream() for _ in range(3))
+            x = torch.full((n,), -1.0, device="cuda")
+            torch.cuda.synchronize()
+            with torch.cuda.stream(first):
+                torch.cuda._sleep(50_000_000)
+                x.fill_(2.0)
+            second.wait_stream(first)
+            with torch.cuda.stream(second):
+                y = fastrelu.relu(x)
+            third.wait_stream(second)
+            with torch.cuda.stream(third):
+                total = (y == 2.0).sum()
+            third.synchronize()
+            assert int(total) == n
+            for stream in (second, third):
+                x.record_stream(stream)
+                y.record_stream(stream)
+        else:
+            cupy = pytest.importorskip("cupy")
+            first, third = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+            x = cupy.full(n, -1, "f")
+            cupy.cuda.Device().synchronize()
+            with first:
+                for value in range(40):
+                    x.fill(value)
+                x.fill(2)
+                y = fastrelu.relu(x)
+                event = first.record()
+            third.wait_event(event)
+            with third:
+                total = (y == 2).sum()
+            third.synchronize()
+            assert int(total) == n
+
+
+def test_the_interface_names_the_stream():
+    """The array's own stream decides, not the current one."""
+    cupy = pytest.importorskip("cupy")
+
+    class Wrapped:
+        def __init__(self, array, stream):
+            self.__cuda_array_interface__ = array.__cuda_array_interface__ | {"stream": stream.ptr}
+
+    n = 1 << 25
+    for _ in range(5):
+        one, two = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+        x, y = cupy.full(n, -1, "f"), cupy.zeros(n, "f")
+        cupy.cuda.Device().synchronize()
+        with one:
+            for value in range(40):
+                x.fill(value)
+        fastrelu.relu(Wrapped(x, one), out=Wrapped(y, two))
+        with two:
+            total = (y == 39).sum()
+        with one:
+            x.fill(-5)  # must wait until we have read
+        two.synchronize()
+        assert int(total) == n
+
+
+def test_jax_results_are_ordered():
+    x = to_jax(np.full(1 << 25, 3, "f"))
+    for _ in range(10):
+        y = fastrelu.relu(x * 1.0) - 3.0
+        assert float(abs(y).max()) == 0.0
+
+
+def test_a_thread_without_a_context():
+    torch = pytest.importorskip("torch")
+    x = torch.full((1000,), -1.0, device="cuda")
+    found = []
+    thread = threading.Thread(target=lambda: found.append(fastrelu.relu(x)))
+    thread.start()
+    thread.join()
+    assert float(found[0].abs().max()) == 0
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_more_than_2_to_the_31_elements(contiguous):
+    torch = pytest.importorskip("torch")
+    n = (1 << 31) + 12_345
+    if torch.cuda.mem_get_info()[0] < 3 * n:
+        pytest.skip("the GPU has not enough memory")
+    x = torch.full((n,), -1, dtype=torch.int8, device="cuda")
+    x[-1], x[1 << 31], x[0] = 5, 7, 3
+    y = fastrelu.relu(x) if contiguous else fastrelu.relu(x[:-1].reshape(-1, 2)[:, 0])
+    if contiguous:
+        assert [int(y[0]), int(y[1 << 31]), int(y[-1]), int(y.count_nonzero())] == [3, 7, 5, 3]
+    else:
+        assert [int(y[0]), int(y[1 << 30]), int(y.count_nonzero())] == [3, 7, 2]
+
+
+def test_running_out_of_memory():
+    torch = pytest.importorskip("torch")
+    free = torch.cuda.mem_get_info()[0]
+    x = torch.zeros(int(free * 0.7), dtype=torch.int8, device="cuda")
+    with pytest.raises(MemoryError, match="memory"):
+        fastrelu.relu(x)
+    assert fastrelu.relu_(x) is x
+    del x
+    torch.cuda.empty_cache()
+
+
+def test_large_host_arrays():
+    x = specials("f", 40_000_000)
+    assert_same(fastrelu.relu(x, target="cuda"), fastrelu.relu(x))
+    assert_same(fastrelu.leaky_relu(x[::-1], 0.3, target="cuda"), fastrelu.leaky_relu(x[::-1], 0.3))
+
+
+def test_launches_are_prepared():
+    """The quick launch is the one in use: Numba's own is the fallback, and would hide that a name has moved."""
+    from fastrelu._cuda._kernels import Spec
+    from fastrelu._cuda._launch import prepared
+
+    assert prepared(Spec("relu", "f", ("array",), ("f",), "f", 1)).load(0)
+
+
+def test_status_names_the_gpu():
+    assert "compute capability" in _cuda.status_line()

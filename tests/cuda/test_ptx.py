@@ -1,0 +1,118 @@
+"""What the compiler makes of the kernels, for GPUs that need not be here: numba-cuda compiles to PTX by itself."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'fastrelu[cuda13]'")
+
+from fastrelu._cuda._kernels import Spec, argument_types, python_kernel
+from fastrelu._cuda._numba import cuda, types
+from fastrelu._operations import DATA, OPERATIONS
+
+CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
+
+
+def spec_of(name, code, count=4, **more):
+    roles = tuple("array" if operand in DATA else "scalar" for operand in OPERATIONS[name])
+    return Spec(name, code, roles, tuple(code if role == "array" else "" for role in roles), code, count, **more)
+
+
+CONTIGUOUS = [spec_of(name, code) for name in OPERATIONS for code in "efd"]
+CONTIGUOUS += [spec_of("relu", code) for code in "?bBhHiIqQ"]
+CONTIGUOUS += [
+    spec_of("leaky_relu", "f", 1),
+    Spec("leaky_relu", "f", ("array", "uniform"), ("f", "f"), "f", 4),  # a slope in device memory
+    Spec("leaky_relu", "e", ("array", "array"), ("e", "e"), "e", 4),
+]
+STRIDED = [
+    Spec("leaky_relu", "f", ("array", "array"), ("f", "f"), "f", 4, axes=3),  # a slope per channel
+    spec_of("relu_backward", "e", axes=2),
+    spec_of("relu", "f", axes=5),
+    spec_of("relu", "e", axes=2, masked=True),
+]
+
+
+def label(spec):
+    axes = f"-{spec.axes} axes" if spec.axes else ""
+    return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.loads}{axes}{'-masked' * spec.masked}"
+
+
+def compile_to_ptx(spec, capability):
+    signature = types.void(*argument_types(spec))
+    ptx, _ = cuda.compile(python_kernel(spec), signature, device=False, cc=capability, abi="numba")
+    return ptx
+
+
+def accesses(ptx, kind):
+    """Return the sizes in bytes of all accesses to global memory of a kind, "ld" or "st"."""
+    found = re.findall(rf"\b{kind}\.global(?:\.v(\d))?\.[a-z](\d+)\s", ptx)
+    return [int(lanes or 1) * int(bits) // 8 for lanes, bits in found]
+
+
+def check(ptx, spec):
+    assert not re.search(r"\.local\b|__local_depot", ptx), "local memory"
+    assert not re.search(r"\bcall\b", ptx), "a call that was not inlined"
+    # every access names its kind of memory
+    assert not re.search(r"\b(ld|st)\.(v\d\.)?[busf]\d+\s", ptx), "a generic access"
+    if spec.loop != "d":
+        assert not re.search(r"\.f64\b", ptx), "float64"
+
+
+def assemble(ptx, capability, tmp_path):
+    """Let ptxas compile the text, where it is installed, and return what it says of registers."""
+    ptxas = shutil.which("ptxas")
+    if ptxas is None:
+        return ""
+    # The first line names the newest dialect that the compiler knows, and ptxas may be older; nothing needs it
+    (tmp_path / "kernel.ptx").write_text(re.sub(r"(?m)^\.version .*$", ".version 8.0", ptx))
+    target = f"-arch=sm_{capability[0]}{capability[1]}"
+    command = [ptxas, "-v", target, str(tmp_path / "kernel.ptx"), "-o", str(tmp_path / "kernel.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=str)
+@pytest.mark.parametrize("spec", CONTIGUOUS, ids=label)
+def test_contiguous(spec, capability, tmp_path):
+    ptx = compile_to_ptx(spec, capability)
+    check(ptx, spec)
+    arrays = len(spec.of_role("array"))
+    # the batch, and the single vector at the end of the last tile (with one load in flight they may be one)
+    batches = spec.loads + 1 if spec.loads > 1 else 1
+    assert accesses(ptx, "ld").count(16) >= arrays * batches
+    assert accesses(ptx, "st").count(16) >= batches
+    report = assemble(ptx, capability, tmp_path)
+    if report:
+        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in report
+
+
+@pytest.mark.parametrize("spec", CONTIGUOUS, ids=label)
+def test_all_loads_of_a_batch_are_in_flight_before_the_first_store(spec):
+    ptx = compile_to_ptx(spec, (9, 0))
+    order = [kind for kind, wide in re.findall(r"\b(ld|st)\.global(\.v\d)?\.\w+\s", ptx) if wide]
+    run = max(len(part) for part in re.findall("l*", "".join("l" if kind == "ld" else "s" for kind in order)))
+    assert run >= spec.loads * len(spec.of_role("array"))
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=str)
+@pytest.mark.parametrize("spec", STRIDED, ids=label)
+def test_strided(spec, capability, tmp_path):
+    ptx = compile_to_ptx(spec, capability)
+    check(ptx, spec)
+    assemble(ptx, capability, tmp_path)
+
+
+def test_float16_computes_in_float32():
+    ptx = compile_to_ptx(spec_of("leaky_relu", "e"), (9, 0))
+    assert re.search(r"mul(\.rn)?\.f32", ptx)
+    assert not re.search(r"\b(mul|fma|add)\.\S*f16", ptx)
+    assert "cvt.rn.f16.f32" in ptx
+
+
+def test_nothing_is_flushed_to_zero():
+    for name in OPERATIONS:
+        assert ".ftz" not in compile_to_ptx(spec_of(name, "f"), (9, 0))
