@@ -1,0 +1,277 @@
+"""Make README table, ``docs/benchmarks.md`` and plots of ``bench/results/*.json``: ``python bench/report.py``.
+
+Nothing in them is typed by hand; ``tests/test_bench.py`` fails where the README and the results disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import results  # noqa: E402
+
+from fastrelu._bench import machine, plot, view  # noqa: E402
+
+Record = Mapping[str, Any]
+Result = Mapping[str, Any]
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+NOT_RECORDED = "Not recorded yet: run `python bench/record.py`, then `python bench/report.py`."
+OURS = "fastrelu"
+LIMIT = ("C, plain stores", "C, streaming stores")
+#: Several NumPy spellings for one thing: the README shows the one that needs no temporary array
+TWO_CALLS = ("numpy.greater + numpy.multiply", "numpy.multiply + numpy.maximum")
+
+#: (what, operation, mode, type, size, layout, whose time is "fastrelu")
+ROWS = (
+    ("`relu`, 3 elements", "relu", "out", "float32", 3, "contiguous", OURS),
+    ("`ufuncs.relu`, 3 elements", "relu", "out", "float32", 3, "contiguous", "fastrelu.ufuncs"),
+    ("`leaky_relu`, 3 elements", "leaky_relu", "out", "float32", 3, "contiguous", "fastrelu, default slope"),
+    ("`relu`, 10,000", "relu", "out", "float32", 10_000, "contiguous", OURS),
+    ("`relu`, 100,000", "relu", "out", "float32", 100_000, "contiguous", OURS),
+    ("`relu`, 1,000,000", "relu", "out", "float32", 1_000_000, "contiguous", OURS),
+    ("`relu`, 64,000,000", "relu", "out", "float32", 64_000_000, "contiguous", OURS),
+    ("`relu_` in place, 64,000,000", "relu", "inplace", "float32", 64_000_000, "contiguous", OURS),
+    ("`relu` into a new array, 1,000,000", "relu", "new", "float32", 1_000_000, "contiguous", OURS),
+    ("`relu` into a new array, 64,000,000", "relu", "new", "float32", 64_000_000, "contiguous", OURS),
+    ("`relu_backward`, 1,000,000", "relu_backward", "out", "float32", 1_000_000, "contiguous", OURS),
+    ("`relu_backward`, 48,000,000", "relu_backward", "out", "float32", 48_000_000, "contiguous", OURS),
+    ("`leaky_relu`, float16, 4,000,000", "leaky_relu", "out", "float16", 4_000_000, "contiguous", OURS),
+    ("`leaky_relu`, float64, 4,000,000", "leaky_relu", "out", "float64", 4_000_000, "contiguous", OURS),
+    ("`relu`, every other row, 4,000,000", "relu", "out", "float32", 4_000_000, "every other row", OURS),
+    ("`relu`, every other column, 4,000,000", "relu", "out", "float32", 4_000_000, "every other column", OURS),
+    ("`relu`, transposed, 4,000,000", "relu", "out", "float32", 4_000_000, "transposed", OURS),
+)
+COLUMNS = (
+    ("`maximum(x, 0)`", ("numpy.maximum(x, 0)",)),
+    ("`maximum(x, zeros)`", ("numpy.maximum(x, zeros)",)),
+    ("two NumPy calls", TWO_CALLS),
+    ("torch", ("torch",)),
+    ("C by hand", LIMIT),
+)
+
+
+def find(cases: Iterable[Record], operation: str, mode: str, dtype: str, size: int, layout: str) -> dict[str, Record]:
+    """Return the records of one case by provider."""
+    wanted = (operation, mode, dtype, size, layout, "normal")
+    keys = ("operation", "mode", "dtype", "size", "layout", "data")
+    return {row["provider"]: row for row in cases if tuple(row[key] for key in keys) == wanted}
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a Markdown table, numbers to the right."""
+    lines = [f"| {' | '.join(header)} |", f"|---|{'---:|' * (len(header) - 1)}"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def readme_section(found: Mapping[str, Result]) -> str:
+    """Return what belongs between the README's markers."""
+    if not found:
+        return f"{BEGIN}\n{NOT_RECORDED}\n{END}"
+    result = next(iter(found.values()))
+    rows = []
+    for label, *case, ours in ROWS:
+        records = find(result["cases"], *case)
+        if ours not in records:
+            continue
+        own = records[ours]["median"]
+        cells = []
+        for _, names in COLUMNS:
+            times = [records[name]["median"] for name in names if name in records]
+            cells.append(f"{view.times(min(times) / own)} x" if times else "")
+        rows.append([label, view.duration(own), *cells])
+    lines = [
+        "Time of a call of fastrelu, and how many times as long the others take for the same"
+        " (above 1, fastrelu is faster); float32 and `out=` unless said, medians of interleaved rounds:",
+        "",
+        *table(["", "fastrelu", *(name for name, _ in COLUMNS)], rows),
+        "",
+        f"{machine.line(dict(result['machine']))}.",
+        "Every case, the plots and where fastrelu is behind: [benchmarks](docs/benchmarks.md);"
+        " how it was measured: [method](docs/method.md).",
+    ]
+    return "\n".join([BEGIN, *lines, END])
+
+
+def write_readme(path: Path, found: Mapping[str, Result]) -> None:
+    """Put the table between the markers."""
+    text = path.read_text()
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"{path} needs the lines {BEGIN} and {END}, between which the table goes")
+    before, rest = text.split(BEGIN, 1)
+    path.write_text(before + readme_section(found) + rest.split(END, 1)[1])
+
+
+def behind(cases: Sequence[Record]) -> list[Sequence[str]]:
+    """Return every case in which a peer's median is below fastrelu's: losses are not left to the reader to find."""
+    groups: dict[tuple[Any, ...], dict[str, Record]] = {}
+    for row in cases:
+        groups.setdefault(_key(row), {})[row["provider"]] = row
+    lost = []
+    for records in groups.values():
+        own = [records[name] for name in (OURS, "fastrelu, default slope") if name in records]
+        for row in records.values():
+            best = min((each["median"] for each in own), default=0.0)
+            if row["role"] == "peer" and row["median"] < best:
+                # Quartiles that overlap: another run may turn this around
+                close = "yes" if row["high"] >= min(each["low"] for each in own) else ""
+                case = f"{_case_title(row)}, {row['size']:,}"
+                lost.append([case, f"`{row['provider']}`", f"{view.times(row['median'] / best)} x", close])
+    return sorted(lost, key=lambda row: float(row[2].removesuffix(" x").replace(",", "")))
+
+
+def _key(row: Record) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ("operation", "mode", "dtype", "layout", "data", "size"))
+
+
+def _case_title(row: Record) -> str:
+    special = [row[key] for key, usual in (("layout", "contiguous"), ("data", "normal")) if row[key] != usual]
+    return ", ".join([row["operation"], view.MODES[row["mode"]], row["dtype"], *special])
+
+
+def full_tables(cases: Sequence[Record]) -> list[str]:
+    """Return a table for each operation, mode, type, layout and kind of data: providers by size."""
+    groups: dict[str, list[Record]] = {}
+    for row in cases:
+        groups.setdefault(_case_title(row), []).append(row)
+    lines: list[str] = []
+    for title, rows in sorted(groups.items(), key=lambda group: group[0]):
+        sizes = sorted({row["size"] for row in rows})
+        by = {(row["provider"], row["size"]): row for row in rows}
+        body = []
+        for provider in dict.fromkeys(row["provider"] for row in rows):
+            notes = dict.fromkeys(note for row in rows if row["provider"] == provider for note in row["differs"])
+            cells = [_cell(by.get((provider, size)), by.get((OURS, size))) for size in sizes]
+            body.append([f"`{provider}`", *cells, ", ".join(notes)])
+        lines += [f"### {title}", "", *table(["", *(f"{size:,}" for size in sizes), "differs for"], body), ""]
+    return lines
+
+
+def _cell(row: Record | None, own: Record | None) -> str:
+    if row is None:
+        return ""
+    times = f"{view.times(row['median'] / own['median'])} x, " if own else ""
+    return f"{view.duration(row['median'])} ({times}{row['gbps']:.1f} GB/s)"
+
+
+def benchmarks_page(found: Mapping[str, Result]) -> str:
+    """Return docs/benchmarks.md."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Made by `python bench/report.py` from `bench/results/`; how: [method](method.md).",
+        "",
+    ]
+    if not found:
+        return "\n".join([*lines, NOT_RECORDED, ""])
+    for name, result in found.items():
+        described = dict(result["machine"])
+        lines += [f"## {described['cpu']}, {described['cores']} cores", "", f"{machine.line(described)}.", ""]
+        caches = ", ".join(f"{cache} {size >> 10:,} KiB" for cache, size in described["caches"].items())
+        lines += [f"Caches: {caches or 'unknown'}. Vector code: {described['processor']}.", ""]
+        lines += [f"Left out: {peer}: {reason}." for peer, reason in result["left_out"].items()]
+        for picture, text in PICTURES.items():
+            lines += [f"![{text}](_static/bench/{picture}-{name}.svg)", ""]
+        lines += ["### Where fastrelu is behind", ""]
+        lost = behind(result["cases"])
+        lines += (
+            table(["case", "peer", "its time to ours", "quartiles overlap"], lost) if lost else ["Nowhere in this run."]
+        )
+        lines += ["", "### Starting", ""]
+        lines += table(["", "median", "quartiles"], [_startup(*row) for row in result["startup"].items()])
+        lines += ["", "### Peak memory of a call, beyond the caller's arrays", ""]
+        lines += table(["", "", "MiB"], [_memory(row) for row in result["memory"]])
+        lines += ["", 'Below: time of a call (times fastrelu\'s, bytes that must be moved per time). "differs for":']
+        lines += [
+            "where a provider's result is not that of the plain-Python oracle.",
+            "",
+            *full_tables(result["cases"]),
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _startup(what: str, row: Record) -> Sequence[str]:
+    return [what, view.duration(row["median"]), f"{view.duration(row['low'])} to {view.duration(row['high'])}"]
+
+
+def _memory(row: Record) -> Sequence[str]:
+    case = f"{row['operation']}, {view.MODES[row['mode']]}, {row['size'] * 4 >> 20:,} MiB of float32"
+    return [case, f"`{row['provider']}`", f"{row['memory'] / (1 << 20):,.1f}"]
+
+
+PICTURES = {
+    "time": "Time per call over size",
+    "speed": "GB/s over size, with caches and the limit of memory",
+    "calls": "Time of a call on three elements",
+    "first": "Import and first call",
+}
+
+
+def draw(name: str, result: Result, folder: Path) -> None:
+    """Draw the pictures of one machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    caption = machine.line(dict(result["machine"]))
+    cases = [row for row in result["cases"] if row["layout"] == "contiguous" and row["data"] == "normal"]
+    panels = (("relu", "out"), ("relu", "inplace"), ("relu_backward", "out"))
+    chosen = [
+        [row for row in cases if (row["operation"], row["mode"], row["dtype"]) == (*panel, "float32")]
+        for panel in panels
+    ]
+    titles = [f"{operation}, {view.MODES[mode]}, float32" for operation, mode in panels]
+    shape, axes = plot.figure(3)
+    for axis, rows, title in zip(axes, chosen, titles, strict=True):
+        plot.time_over_size(axis, rows, title)
+    plot.legend(shape, axes)
+    plot.finish(shape, caption, str(folder / f"time-{name}.svg"))
+
+    shape, axes = plot.figure(3)
+    copies = [row["gbps"] for row in chosen[0] if row["provider"] == "C copy, streaming stores" and row["size"] >= 1e7]
+    for axis, rows, title in zip(axes, chosen, titles, strict=True):
+        # Calls on a few elements are all overhead: in GB/s they would only stretch the axis
+        large = [row for row in rows if row["size"] >= 1_000]
+        plot.speed_over_size(axis, large, title, result["machine"]["caches"], max(copies, default=0.0))
+    plot.legend(shape, axes)
+    plot.finish(shape, caption, str(folder / f"speed-{name}.svg"))
+
+    shape, axes = plot.figure(3)
+    for axis, operation in zip(axes, ("relu", "leaky_relu", "relu_backward"), strict=True):
+        found = find(cases, operation, "out", "float32", 3, "contiguous")
+        # A forced target, a thread pool or an interpreter of expressions says nothing about calls this small
+        slow = ("fastrelu serial", "fastrelu parallel", "numexpr", "numba @vectorize parallel")
+        values = {row["provider"]: row["median"] for row in found.values() if row["provider"] not in slow}
+        plot.bars(axis, {n: v for n, v in values.items() if not n.startswith("C")}, f"{operation}, out=, 3 elements")
+    plot.finish(shape, caption, str(folder / f"calls-{name}.svg"))
+
+    shape, axes = plot.figure(1, width=9, height=3.6)
+    plot.bars(axes[0], {what: row["median"] for what, row in result["startup"].items()}, "Import and first call")
+    plot.finish(shape, caption, str(folder / f"first-{name}.svg"))
+
+
+def main() -> int:
+    """Make all reports."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=results.FOLDER)
+    parser.add_argument("--root", type=Path, default=ROOT, help="where README.md and docs/ are")
+    parser.add_argument("--no-plots", action="store_true")
+    given = parser.parse_args()
+    found = results.load_all(given.results)
+    (given.root / "docs").mkdir(exist_ok=True)
+    (given.root / "docs" / "benchmarks.md").write_text(benchmarks_page(found))
+    if not given.no_plots:
+        for name, result in found.items():
+            if re.fullmatch(r"[a-z0-9-]+", name):
+                draw(name, result, given.root / "docs" / "_static" / "bench")
+    write_readme(given.root / "README.md", found)
+    print(f"README.md, docs/benchmarks.md and plots from {len(found)} results files")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

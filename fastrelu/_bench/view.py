@@ -1,0 +1,78 @@
+"""Races as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .cases import Case
+from .quick import ratio
+from .runner import Race
+
+MODES = {"new": "new array", "out": "out=", "inplace": "in place"}
+#: Columns of a terminal that the names and notes take, and that each size takes
+NAMES_WIDTH, SIZE_WIDTH = 56, 24
+
+
+def duration(seconds: float) -> str:
+    """Return a time with three digits and a unit."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale * 0.9995:
+            return f"{_digits(seconds / scale)} {unit}"
+    return f"{_digits(seconds / 1e-9)} ns"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def times(value: float) -> str:
+    """Return a ratio with as many digits as it deserves."""
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 9.95 else f"{value:.2f}"
+
+
+def title(case: Case) -> str:
+    """Return what a table is about."""
+    return f"{case.operation}, {MODES[case.mode]}, {case.dtype}" + (f", {case.data}" if case.data != "normal" else "")
+
+
+def groups(races: Iterable[Race]) -> dict[str, list[Race]]:
+    """Return races that differ in size alone, together."""
+    found: dict[str, list[Race]] = {}
+    for one in races:
+        if one.measurements:
+            found.setdefault(title(one.case), []).append(one)
+    return found
+
+
+def tables(races: Iterable[Race], width: int) -> list[Any]:
+    """Return a rich table for each operation and way of returning the result, as wide as the terminal allows."""
+    found = []
+    at_once = max(1, (width - NAMES_WIDTH) // SIZE_WIDTH)
+    for name, group in groups(races).items():
+        for start in range(0, len(group), at_once):
+            found.append(_table(name, group[start : start + at_once]))
+    return found
+
+
+def _table(name: str, group: Sequence[Race]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=name, title_justify="left", caption="time, times fastrelu, GB/s", caption_justify="left")
+    table.add_column("provider")
+    for one in group:
+        table.add_column(f"{one.case.size:,}", justify="right", no_wrap=True)
+    table.add_column("differs for")
+    names = list(dict.fromkeys(provider for one in group for provider in one.measurements))
+    for provider in names:
+        row, notes = [], ""
+        for one in group:
+            each = one.measurements.get(provider)
+            if each is None:
+                row.append("")
+                continue
+            notes = ", ".join(each.differs) or notes
+            row.append(f"{duration(each.median)} {times(ratio(each, one)):>6} {each.gbps:>6.1f}")
+        table.add_row(escape(provider), *row, notes)
+    return table
