@@ -1,0 +1,99 @@
+"""Values, calls and targets that all tests share."""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastrelu
+from fastrelu._bench.oracle import ORACLES
+
+FLOATS = ("float16", "float32", "float64")
+INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+OPERATIONS = tuple(ORACLES)
+TARGETS = ("serial", "parallel", None)
+BINARY = ("relu_backward", "leaky_relu_backward")
+#: The parameters of each operation, in order, with values to try: a slope above 1, negative, zeros, not finite.
+PARAMETERS: dict[str, list[tuple[float, ...]]] = {
+    "relu": [()],
+    "leaky_relu": [(0.01,), (1.5,), (-0.5,), (0.0,), (-0.0,), (np.inf,), (np.nan,), (1e-45,), (1e300,)],
+    "relu_grad": [(0.0,), (0.5,), (-0.0,), (np.nan,)],
+    "leaky_relu_grad": [(0.01, 0.01), (-2.0, 0.5), (np.inf, -0.0)],
+    "relu_backward": [(0.0,), (-0.0,), (0.5,), (np.inf,), (np.nan,)],
+    "leaky_relu_backward": [(0.01, 0.01), (0.0, 0.0), (-2.0, 0.5), (np.inf, np.nan)],
+}
+
+
+def specials(dtype: Any) -> np.ndarray:
+    """Return signed zeros, NaNs of both signs, infinities, subnormals and extremes of a type, and ordinary numbers."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return np.array([False, True])
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return np.array([limits.min, limits.min + 1, 0, 1, 2, 3, limits.max - 1, limits.max], dtype=dtype)
+    limits = np.finfo(dtype)
+    some = [
+        0.0,
+        limits.smallest_subnormal,
+        3 * limits.smallest_subnormal,
+        limits.smallest_normal,
+        limits.eps,
+        0.1,
+        1.0,
+        1 / 3,
+        7.0,
+        float(limits.max),
+        float(np.nextafter(limits.max, dtype.type(0))),
+        np.inf,
+        np.nan,
+    ]
+    values = np.array(some, dtype=dtype)
+    with np.errstate(all="ignore"):
+        return np.concatenate([values, -values])
+
+
+def pairs(name: str, dtype: Any) -> list[np.ndarray]:
+    """Return the data operands of an operation: all special values, or all pairs of them for grad and x."""
+    values = specials(dtype)
+    if name not in BINARY:
+        return [values]
+    grid = np.array(list(itertools.product(values, values)), dtype=dtype)
+    return [np.ascontiguousarray(grid[:, 0]), np.ascontiguousarray(grid[:, 1])]
+
+
+def spread(pattern: np.ndarray, n: int) -> np.ndarray:
+    """Repeat a pattern to a length; 61 is prime to every vector width, so that values meet all lanes."""
+    return np.resize(np.resize(pattern, max(61, pattern.size) | 1), n)
+
+
+def public(name: str, twin: bool = False) -> Any:
+    return getattr(fastrelu, name + "_" * twin)
+
+
+def run_python(
+    code: str, *, expect: int | None = 0, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own, with warnings as errors, and return what it printed."""
+    root = Path(fastrelu.__file__).resolve().parents[1]
+    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+    )
+    if expect is not None:
+        assert result.returncode == expect, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+def all_calls() -> Iterator[tuple[str, str]]:
+    return itertools.product(OPERATIONS, FLOATS)

@@ -1,0 +1,230 @@
+"""The benchmark's own tests: the table of providers, the check against the oracle, the reports. Nothing is timed."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastrelu._bench import check, machine, oracle, providers, runner, view
+from fastrelu._bench.cases import BACKWARD, FORWARD, MODES, Case, Operands, make_data
+
+ROOT = Path(__file__).parents[1]
+PLAIN = [each for each in providers.PROVIDERS if not each.module and not each.name.startswith("numba")]
+
+
+@pytest.fixture(scope="module")
+def report():
+    sys.path.insert(0, str(ROOT / "bench"))
+    try:
+        import report
+
+        yield report
+    finally:
+        sys.path.remove(str(ROOT / "bench"))
+
+
+def test_every_operation_has_its_entries():
+    assert set((*FORWARD, *BACKWARD)) == set(oracle.ORACLES)
+    ours = [each for each in providers.PROVIDERS if each.name == providers.AUTOMATIC]
+    assert set(ours[0].code) == {(name, mode) for name in oracle.ORACLES for mode in MODES}
+    for name in oracle.ORACLES:
+        assert any(each.role == "peer" and (name, "new") in each.code for each in providers.PROVIDERS)
+
+
+def test_names_are_unique():
+    names = [each.name for each in providers.PROVIDERS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("provider", PLAIN, ids=lambda each: each.name)
+def test_providers_compute_what_they_say(provider, dtype):
+    if (reason := provider.left_out()) is not None:
+        pytest.skip(reason)
+    for operation, mode in provider.code:
+        case = Case(operation, mode, dtype, 1000)
+        if not provider.supports(case):
+            continue
+        operands = Operands(case)
+        names = providers.Names(operands, provider.names)
+        found = check.check(provider, names, check.Reference(operands))
+        # A product with a mask gives -0.0 where a dead unit's gradient is negative
+        assert set(found) <= ({"-0.0"} if provider.role == "peer" else set()), (operation, mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "mode", "differs"),
+    [
+        ("x * (x > 0)", "relu", "new", {"Inf"}),
+        ("numpy.where", "relu", "new", {"NaN", "-0.0"}),
+        ("numpy.multiply + numpy.maximum", "leaky_relu", "out", {"slope > 1"}),
+        ("numpy.greater + numpy.multiply", "relu_backward", "out", {"NaN", "Inf"}),
+        ("numpy.where", "leaky_relu", "new", set()),
+        ("fastrelu", "leaky_relu", "out", set()),
+    ],
+)
+def test_special_values_are_marked(name, operation, mode, differs):
+    provider = next(each for each in providers.PROVIDERS if each.name == name)
+    found = set(check.special(provider, Case(operation, mode)))
+    assert found >= differs
+    assert bool(found) == bool(differs)
+
+
+def wrong(role):
+    return providers.Provider("wrong", role, {("relu", "out"): "np.abs(x, out=out)"})
+
+
+def test_a_wrong_peer_is_marked_and_timed():
+    one = runner.race(Case("relu", "out", size=100), [wrong("peer")], seconds=0, rounds=(1, 1))
+    assert "values" in one.measurements["wrong"].differs
+
+
+@pytest.mark.parametrize("role", ["fastrelu", "limit"])
+def test_ours_must_be_right(role):
+    with pytest.raises(check.WrongResult, match="wrong differs"):
+        runner.race(Case("relu", "out", size=100), [wrong(role)], seconds=0, rounds=(1, 1))
+
+
+def test_a_provider_that_fails_is_named():
+    broken = providers.Provider("broken", "peer", {("relu", "new"): "np.no_such_function(x)"})
+    one = runner.race(Case("relu", "new", size=10), [broken], seconds=0, rounds=(1, 1))
+    assert "no_such_function" in one.left_out["broken"]
+
+
+def test_a_provider_that_is_not_installed_is_named():
+    absent = dataclasses.replace(wrong("peer"), module="no_such_module", install="pip install it")
+    assert providers.available([absent]) == ([], {"wrong": "not installed; pip install it"})
+
+
+def test_sample_of_a_large_array_has_ends_and_borders():
+    size, itemsize = 3_000_001, 4
+    chosen = set(check.sample(size, itemsize).tolist())
+    border = check.PIECE_BYTES // itemsize
+    assert {0, 1, size - 1, border - 1, border, border + 1, 100 * border - 1, 100 * border} <= chosen
+    assert len(chosen) < 50_000
+    assert np.array_equal(check.sample(1_000_000, 4), np.arange(1_000_000))
+
+
+def test_an_error_at_a_border_is_found():
+    operands = Operands(Case("relu", "out", size=2_000_000))
+    reference = check.Reference(operands)
+    right = np.maximum(operands["x"], np.float32(0))
+    assert reference.differences(right) == ()
+    right[5 * check.PIECE_BYTES // 4] += 1
+    assert reference.differences(right) == ("values",)
+
+
+def test_in_place_input_is_put_back():
+    operands = Operands(Case("relu", "inplace", size=100))
+    before = operands["x"].copy()
+    operands["x"][:] = 7
+    operands.restore()
+    assert np.array_equal(operands["x"], before)
+
+
+def test_only_what_the_code_names_is_made():
+    operands = Operands(Case("relu", "out", size=10))
+    check.compiled("np.maximum(x, 0, out=out)", providers.Names(operands, {}), "    ")()
+    assert set(operands) == {"np", "x", "out"}
+
+
+def test_free_names():
+    assert check.free_names("out_items[:] = [max(v, 0.0) for v in items]") == ["items", "out_items"]
+    assert check.free_names("x *= x > 0") == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("case", "moved"),
+    [
+        (Case("relu", "out", "float32", 10), 80), (Case("relu", "inplace", "float16", 10), 40),
+        (Case("relu_backward", "out", "float64", 10), 240), (Case("leaky_relu", "new", "int8", 10), 90),
+    ],
+)  # fmt: skip
+def test_bytes(case, moved):
+    assert case.bytes == moved
+
+
+def test_data_kinds():
+    assert (make_data("positive", 1000, "float32") > 0).all()
+    assert (make_data("negative", 1000, "float32") < 0).all()
+    assert 300 < np.count_nonzero(make_data("normal", 1000, "int8") < 0) < 700
+
+
+def test_machine():
+    described = machine.describe(2)
+    assert described["threads"] == 2
+    assert described["versions"]["numpy"] == np.__version__
+    assert machine.caches("L1 48 KiB, L2 1,024 KiB") == {"L1": 49152, "L2": 1 << 20}
+    assert machine.slug({"cpu": "A(R) B 1.0", "cores": 2}) == "a-r-b-1-0-2-cores"
+    json.dumps(described)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(1.5e-7, "150 ns"), (9.996e-7, "1.00 us"), (1.234e-3, "1.23 ms"), (12, "12.0 s")]
+)
+def test_duration(seconds, text):
+    assert view.duration(seconds) == text
+
+
+def row(provider, median, **changes):
+    return {
+        "operation": "relu", "mode": "out", "dtype": "float32", "size": 10_000, "layout": "contiguous",
+        "data": "normal", "provider": provider, "role": "fastrelu" if provider == "fastrelu" else "peer",
+        "median": median, "low": median, "high": median, "bytes": 80_000, "gbps": 1.0, "differs": [], **changes,
+    }  # fmt: skip
+
+
+def made(*cases):
+    described = {
+        "cpu": "CPU",
+        "cores": 2,
+        "threads": 2,
+        "versions": {"numpy": "2"},
+        "date": "2020-01-01",
+        "commit": "abc",
+    }
+    described |= {"caches": {"L1": 1 << 15}, "processor": "avx2"}
+    return {"some": {"machine": described, "left_out": {}, "cases": list(cases), "startup": {}, "memory": []}}
+
+
+def test_readme_table_shows_ratios(report):
+    section = report.readme_section(made(row("fastrelu", 1e-6), row("torch", 5e-7), row("numpy.maximum(x, 0)", 4e-6)))
+    assert "| `relu`, 10,000 | 1.00 us | 4.00 x |  |  | 0.50 x |  |" in section
+    for text in ("CPU", "2 cores", "2 threads", "numpy 2", "2020-01-01", "commit abc"):
+        assert text in section
+
+
+def test_losses_are_listed(report):
+    found = report.behind(
+        [row("fastrelu", 1e-6), row("torch", 5e-7), row("numpy.clip", 2e-6), row("C", 1e-7, role="limit")]
+    )
+    assert [(case[1], case[2]) for case in found] == [("`torch`", "0.50 x")]
+    assert "| `relu`" not in report.benchmarks_page({})
+
+
+def test_write_readme_keeps_the_rest(report, tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.write_readme(path, {})
+    assert path.read_text() == f"before\n{report.BEGIN}\n{report.NOT_RECORDED}\n{report.END}\nafter\n"
+    path.write_text("no markers")
+    with pytest.raises(SystemExit, match="bench:begin"):
+        report.write_readme(path, {})
+
+
+def test_readme_agrees_with_the_results(report):
+    """Nobody typed the table: it is what `python bench/report.py` makes of the recorded results."""
+    import results
+
+    text = (ROOT / "README.md").read_text()
+    assert report.readme_section(results.load_all()) in text, "run: python bench/report.py"
+
+
+def test_benchmarks_page_agrees_with_the_results(report):
+    import results
+
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert page == report.benchmarks_page(results.load_all()), "run: python bench/report.py"
