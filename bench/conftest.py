@@ -67,7 +67,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         [*FIELDS, "provider"],
         [(*(getattr(case, name) for name in FIELDS), provider.name) for case, provider in wanted],
         ids=[case_id(case, provider.name) for case, provider in wanted],
-        scope="session",
     )
 
 

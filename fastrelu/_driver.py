@@ -20,6 +20,7 @@ from ._layout import (
     AXIS,
     BUSY,
     DONE,
+    EVEN,
     ITEMSIZE,
     JOB_HEAD,
     JOB_ITEMSIZE,
@@ -38,6 +39,7 @@ from ._layout import (
     RUN_JOB,
     RUN_UNIT,
     SHARED,
+    STREAMED,
     STREAMING_MIN,
     TABLE,
     UNIT_BYTES,
@@ -121,8 +123,19 @@ def large(pointers, n, strides, slot):
     if peek(table, wanted) == 0:
         poke(slot, WANTS, wanted)
         return WANTING
+    head = 0
+    if streaming:
+        # Units that begin at a line: a line that two units share is written by plain stores, thus read before
+        head = min(n, -out % LINE // itemsize)
+        call4(kernel, pointers, head, strides, 0)
+        n -= head
     job = stack(LINE_JOB)
     unit = UNIT_BYTES // itemsize
+    if streaming:
+        unit *= STREAMED
+    elif n < unit * EVEN:
+        # Seven units on two threads are four and three: few units are an even number of them, of whole lines
+        unit = ((n + EVEN - 1) // EVEN * itemsize + LINE - 1) // LINE * LINE // itemsize
     units = (n + unit - 1) // unit
     poke(job, JOB_RUN_UNIT, peek(table, RUN_UNIT))
     poke(job, JOB_KERNEL, kernel)
@@ -137,7 +150,7 @@ def large(pointers, n, strides, slot):
         poke(job, JOB_HEAD + AXIS * axis + 2, units if axis else 1)
     for k in range(operands):
         place = JOB_HEAD + 2 * AXIS + 3 * k
-        poke(job, place, peek(pointers, k))
+        poke(job, place, peek(pointers, k) + head * peek(strides, k))
         poke(job, place + 1, 0)
         poke(job, place + 2, peek(strides, k))
     call3(peek(table, RUN_JOB), job, table, parallel)

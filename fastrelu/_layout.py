@@ -19,5 +19,9 @@ LINE_JOB = JOB_HEAD + 2 * AXIS + MAX_OPERANDS * 3
 
 #: Bytes of output per unit.
 UNIT_BYTES = 1 << 16
+#: Streamed units are longer by this factor: each waits for its stores at its end.
+STREAMED = 4
+#: Where there are fewer units than this, they are made smaller, so that there are as many.
+EVEN = 16
 
 NEVER = (1 << 63) - 1

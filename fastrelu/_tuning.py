@@ -16,14 +16,21 @@ TARGETS = ("serial", "parallel", "cuda")
 DEFAULT_PARALLEL_MIN_BYTES = 3 << 18
 
 
-def last_level_cache_bytes() -> int:
-    """Return the size of the largest cache that the first core sees, or 32 MiB where nothing tells.
+#: Where streaming stores begin at most. A virtual machine reports the whole of a cache that it shares with others: an
+#: Intel Xeon with AMX said 480 MiB to its two cores, yet streaming over plain took 1.14 at 32 MiB of
+#: output, 0.78 at 64 MiB and 0.90 at 128 MiB for relu, 0.81, 0.73 and 0.74 for relu_backward (`python bench/tune.py`,
+#: 2026-11-21).
+STREAMING_MIN_BYTES_AT_MOST = 64 << 20
 
-    It is where streaming stores begin by default. On an AMD EPYC 9005 with 32 MiB of L3 (`python bench/tune.py`,
-    2026-11-21), streaming over plain: relu 1.21 at 16 MiB of output, 0.81 at 32 MiB, 0.77 at 128 MiB.
+
+def default_streaming_min_bytes() -> int:
+    """Return the size of the largest cache that the first core sees, within reason; 32 MiB where nothing tells.
+
+    On an AMD EPYC 9005 with 32 MiB of L3 (`python bench/tune.py`, 2026-11-21), streaming over plain: relu 1.21 at
+    16 MiB of output, 0.81 at 32 MiB, 0.77 at 128 MiB.
     """
-    sizes = [size for _, size in caches()]
-    return max(sizes, default=32 << 20)
+    largest = max((size for _, size in caches()), default=32 << 20)
+    return min(largest, STREAMING_MIN_BYTES_AT_MOST)
 
 
 def caches() -> list[tuple[str, int]]:
@@ -70,7 +77,7 @@ class Settings:
         self.tables["auto"][SHARED] = 1
         self.target = check_target(os.environ.get("FASTRELU_TARGET") or None, "FASTRELU_TARGET")
         self.parallel_min_bytes = _from_environment("FASTRELU_PARALLEL_MIN_BYTES", DEFAULT_PARALLEL_MIN_BYTES)
-        self.streaming_min_bytes = _from_environment("FASTRELU_STREAMING_MIN_BYTES", last_level_cache_bytes())
+        self.streaming_min_bytes = _from_environment("FASTRELU_STREAMING_MIN_BYTES", default_streaming_min_bytes())
         self.publish()
 
     def publish(self) -> None:

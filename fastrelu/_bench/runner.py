@@ -1,13 +1,15 @@
 """Time providers in turn, so that a machine that slows down slows all of them down.
 
 `race` makes the arrays of a case, checks every provider against the oracle, and then runs rounds: in each, every
-provider runs one batch of calls, and the order moves on by one. The median over the rounds is the result.
+provider runs one batch of calls, in an order that is drawn anew: whoever always followed a provider that empties the
+caches, as streaming stores do, looked 1.5 times slower. The median over the rounds is the result.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -190,6 +192,7 @@ def _run(
 ) -> None:  # fmt: skip
     least, most = rounds
     share = seconds / max(1, len(contenders))
+    draw = random.Random(0)
     begin = time.perf_counter()
     for number in range(most):
         progress(f"round {number + 1}")
@@ -198,8 +201,7 @@ def _run(
         taking_part = [each for each in contenders if number < least or each.spent < share]
         if not taking_part:
             return
-        first = number % len(taking_part)
-        for each in taking_part[first:] + taking_part[:first]:
+        for each in draw.sample(taking_part, len(taking_part)):
             start = time.perf_counter()
             if most > 1:
                 time.sleep(SETTLE_SECONDS)
