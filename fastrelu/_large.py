@@ -5,7 +5,6 @@ where the output overlaps an input, allocating the output in the layout that the
 """
 
 import contextvars
-import ctypes
 import itertools
 import math
 import threading
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _compile, _threads, _tuning
+from . import _again, _compile, _threads, _tuning
 from ._choose import choose
 from ._layout import (
     ALLOWED,
@@ -28,7 +27,6 @@ from ._layout import (
     JOB_STREAM,
     JOB_UNITS,
     PARALLEL_MIN,
-    RUN_JOB,
     RUN_UNIT,
     STREAMING_MIN,
     UNIT_BYTES,
@@ -38,8 +36,6 @@ from ._layout import (
 TILE = 64
 #: An innermost axis shorter than this gives its place to the longest one.
 SHORT = 16
-
-_job_type = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
 _INPUT = ["readonly", "overlap_assume_elementwise"]
 _OUTPUT = ["writeonly", "allocate", "no_broadcast", "no_subtype", "overlap_assume_elementwise"]
@@ -125,8 +121,15 @@ def decide(
     return bool(parallel), bool(streaming)
 
 
-def run(name: str, operands: Sequence[np.ndarray], out: np.ndarray | None, dtype: np.dtype, target: str) -> np.ndarray:
-    """Run an operation on arrays that are of the loop's own type."""
+def run(
+    name: str,
+    operands: Sequence[np.ndarray],
+    out: np.ndarray | None,
+    dtype: np.dtype,
+    target: str,
+    key: _again.Key | None = None,
+) -> np.ndarray:
+    """Run an operation on arrays that are of the loop's own type, and keep the job for calls with the same key."""
     table = _tuning.settings.tables[target]
     with iterate(operands, out, dtype) as iterator:
         result: np.ndarray = iterator.operands[-1]
@@ -135,8 +138,12 @@ def run(name: str, operands: Sequence[np.ndarray], out: np.ndarray | None, dtype
         views = iterator.itviews
         streaming = streaming and views[-1].strides[-1] == dtype.itemsize
         job = _describe(views, kernel, int(table[RUN_UNIT]), streaming)
-        parallel = parallel and bool(table[ALLOWED])
-        _job_type(int(table[RUN_JOB]))(job.ctypes.data, table.ctypes.data, parallel)
+        copies = any(
+            used is not given for used, given in zip(iterator.operands, (*operands, result if out is None else out))
+        )
+        if key is not None and not copies:
+            _again.remember(key, job, iterator.operands, table, parallel, out is None)
+        _again.start(job.ctypes.data, table, parallel)
     return result if out is None else out
 
 

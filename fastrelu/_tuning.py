@@ -20,7 +20,7 @@ DEFAULT_PARALLEL_MIN_BYTES = 3 << 18
 #: Intel Xeon with AMX said 480 MiB to its two cores, yet streaming over plain took 1.14 at 32 MiB of
 #: output, 0.78 at 64 MiB and 0.90 at 128 MiB for relu, 0.81, 0.73 and 0.74 for relu_backward (`python bench/tune.py`,
 #: 2026-11-21).
-STREAMING_MIN_BYTES_AT_MOST = 64 << 20
+STREAMING_MIN_BYTES_AT_MOST = 32 << 20
 
 
 def default_streaming_min_bytes() -> int:
@@ -75,6 +75,7 @@ class Settings:
         for table in self.tables.values():
             table[ALLOWED] = 1
         self.tables["auto"][SHARED] = 1
+        self.generation = 0  # of the choices, for whoever keeps what follows from them
         self.target = check_target(os.environ.get("FASTRELU_TARGET") or None, "FASTRELU_TARGET")
         self.parallel_min_bytes = _from_environment("FASTRELU_PARALLEL_MIN_BYTES", DEFAULT_PARALLEL_MIN_BYTES)
         self.streaming_min_bytes = _from_environment("FASTRELU_STREAMING_MIN_BYTES", default_streaming_min_bytes())
@@ -82,6 +83,7 @@ class Settings:
 
     def publish(self) -> None:
         """Write the thresholds to where the loops read them."""
+        self.generation += 1
         minimum = {"auto": self.parallel_min_bytes, "serial": NEVER, "parallel": 0}
         if self.target in ("serial", "parallel"):
             minimum["auto"] = minimum[self.target]

@@ -77,6 +77,9 @@ def test_layouts(name, how, target, stores):
             result = public(name)(*data, *parameters, target=target)
             assert_same(result, wanted, f"{shape} {dtype}")
             assert result.strides == numpy_layout.strides
+            again = public(name)(*(strided(array, how) for array in plain), *parameters, target=target)
+            assert_same(again, wanted, f"{shape} {dtype}, the second call")
+            assert again.strides == numpy_layout.strides
             assert_same(public(name)(*plain, *parameters, target=target), wanted)
             if how != "read-only":
                 for other in ("C", "F", "negative"):
@@ -88,6 +91,59 @@ def test_layouts(name, how, target, stores):
                 assert_same(first.astype(dtype), wanted)
             for array, copy in zip(data, plain, strict=True):
                 assert_same(array.astype(dtype), copy, "an input was modified")
+
+
+@pytest.fixture
+def unplanned(monkeypatch):
+    """Count the calls that the driver plans anew."""
+    planned = []
+    iterate = fastrelu._large.iterate
+    monkeypatch.setattr(fastrelu._large, "iterate", lambda *given: planned.append(given) or iterate(*given))
+    fastrelu._again._known.clear()
+    return planned
+
+
+@pytest.mark.parametrize("how", ["every other row", "every third column", "negative", "F"])
+def test_jobs_are_planned_once(how, unplanned):
+    shape = (33, 70)
+
+    def call(seed, out=None):
+        grad, x = (
+            strided(np.random.default_rng(seed + k).standard_normal(shape, np.float32), layout)
+            for k, layout in enumerate(("C", how))
+        )
+        result = fastrelu.leaky_relu_backward(grad, x, 0.5 + seed, out=out, target="parallel")
+        assert_same(result, expected("leaky_relu_backward", [grad, x, 0.5 + seed, 0.5 + seed], "float32"))
+        return result
+
+    kept = [call(seed) for seed in range(4)]
+    assert len(unplanned) == 1
+    assert len({array.ctypes.data for array in kept}) == 4
+    out = strided(np.zeros(shape, np.float32), how)
+    assert all(call(seed, out) is out for seed in range(4))
+    assert len(unplanned) == 2
+    with fastrelu.configure(parallel_min_bytes=65):  # another choice may be another job
+        call(9, out)
+    assert len(unplanned) == 3
+
+
+def test_known_jobs_never_skip_a_check(unplanned):
+    x = np.random.default_rng(0).standard_normal((40, 60), np.float32)[:, ::2]
+    out = np.zeros((40, 30), np.float32)
+    wanted = expected("relu", [x], "float32")
+    fastrelu.relu(x, out=out)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        fastrelu.relu(x, out=out)
+    big = np.zeros((41, 60), np.float32)
+    one, other = big[:40, ::2], big[1:, ::2]
+    one[...] = x
+    fastrelu.relu(one, out=other)  # the same layouts as a call before, but they overlap
+    assert_same(other, wanted)
+    with pytest.raises(ValueError, match="target"):
+        fastrelu.relu(x, out=np.zeros_like(wanted), target="nowhere")
+    with pytest.raises(TypeError):
+        fastrelu.relu(x, out=np.zeros((40, 30), np.int32))
 
 
 @pytest.mark.parametrize("target", TARGETS)
