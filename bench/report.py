@@ -25,6 +25,8 @@ Result = Mapping[str, Any]
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 NOT_RECORDED = "Not recorded yet: run `python bench/record.py`, then `python bench/report.py`."
 OURS = "fastrelu"
+#: Whom the peers are compared with: the first of these that took part in a case
+REFERENCES = (OURS, "fastrelu in @njit")
 LIMIT = ("C, plain stores", "C, streaming stores")
 #: Several NumPy spellings for one thing: the README shows the one that needs no temporary array
 TWO_CALLS = ("numpy.greater + numpy.multiply", "numpy.multiply + numpy.maximum")
@@ -116,7 +118,7 @@ def behind(cases: Sequence[Record]) -> list[Sequence[str]]:
         groups.setdefault(_key(row), {})[row["provider"]] = row
     lost = []
     for records in groups.values():
-        own = [records[name] for name in (OURS, "fastrelu, default slope") if name in records]
+        own = [records[name] for name in (*REFERENCES, "fastrelu, default slope") if name in records]
         for row in records.values():
             best = min((each["median"] for each in own), default=0.0)
             if row["role"] == "peer" and row["median"] < best:
@@ -148,10 +150,14 @@ def full_tables(cases: Sequence[Record]) -> list[str]:
         body = []
         for provider in dict.fromkeys(row["provider"] for row in rows):
             notes = dict.fromkeys(note for row in rows if row["provider"] == provider for note in row["differs"])
-            cells = [_cell(by.get((provider, size)), by.get((OURS, size))) for size in sizes]
+            cells = [_cell(by.get((provider, size)), _own(by, size)) for size in sizes]
             body.append([f"`{provider}`", *cells, ", ".join(notes)])
         lines += [f"### {title}", "", *table(["", *(f"{size:,}" for size in sizes), "differs for"], body), ""]
     return lines
+
+
+def _own(by: Mapping[tuple[str, int], Record], size: int) -> Record | None:
+    return next((by[name, size] for name in REFERENCES if (name, size) in by), None)
 
 
 def _cell(row: Record | None, own: Record | None) -> str:

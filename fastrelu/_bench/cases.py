@@ -14,7 +14,8 @@ import numpy as np
 
 FORWARD = ("relu", "leaky_relu", "relu_grad", "leaky_relu_grad")
 BACKWARD = ("relu_backward", "leaky_relu_backward")
-MODES = ("new", "out", "inplace")
+#: "loop" is an element at a time inside a user's own `@njit` loop, into a given array
+MODES = ("new", "out", "inplace", "loop")
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 TYPES = (*FLOATS, *INTEGERS, "bool")

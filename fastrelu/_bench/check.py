@@ -120,7 +120,7 @@ def run_once(provider: Provider, names: Names) -> Any:
         return value
     if provider.result is not None:
         return provider.result(names)
-    return names["out"] if case.mode == "out" else names[case.target]
+    return names[case.target] if case.mode == "inplace" else names["out"]
 
 
 def check(provider: Provider, names: Names, reference: Reference) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ named as in `cases`; what else the code names, the entry's `names` make. To add 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -225,6 +226,30 @@ def _numba(target: str) -> Provider:
     )  # fmt: skip
 
 
+def _registered() -> str | None:
+    """Return why Numba does not know fastrelu's functions, or None."""
+    if importlib.metadata.entry_points(group="numba_extensions", module="fastrelu._numba"):
+        return None
+    return "Numba finds fastrelu's functions where fastrelu is installed; pip install ."
+
+
+def _loop(name: str, role: str, ours: bool) -> Provider:
+    def compiled(names: Names) -> Any:
+        operation = names.case.operation
+        function = getattr(importlib.import_module("fastrelu"), operation) if ours else None
+        return naive.loop(operation, names.case.dtype, function)
+
+    code = {
+        (R, "loop"): "f(x, out)", (L, "loop"): "f(x, s[()], out)",
+        (RG, "loop"): "f(x, out)", (LG, "loop"): "f(x, s[()], out)",
+        (RB, "loop"): "f(grad, x, out)", (LB, "loop"): "f(grad, x, s[()], out)",
+    }  # fmt: skip
+    return Provider(
+        name, role, code, {"f": compiled}, ("float32", "float64"), layouts=("contiguous",),
+        missing=_registered if ours else lambda: None,
+    )  # fmt: skip
+
+
 def _torch() -> Provider:
     torch = module("torch")
 
@@ -386,6 +411,8 @@ PROVIDERS: tuple[Provider, ...] = (
     _numexpr(),
     _numba("cpu"),
     _numba("parallel"),
+    _loop("fastrelu in @njit", "fastrelu", True),
+    _loop("formula in @njit", "peer", False),
     _torch(),
     _JAX,
     _c("plain"),

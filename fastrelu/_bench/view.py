@@ -9,7 +9,7 @@ from .cases import Case
 from .quick import ratio
 from .runner import Race
 
-MODES = {"new": "new array", "out": "out=", "inplace": "in place"}
+MODES = {"new": "new array", "out": "out=", "inplace": "in place", "loop": "in an @njit loop"}
 #: Columns of a terminal that the names and notes take, and that each size takes
 NAMES_WIDTH, SIZE_WIDTH = 56, 24
 
