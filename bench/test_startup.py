@@ -33,6 +33,8 @@ def once(name: str, cache: str) -> float:
         "print(time.perf_counter() - start)"
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+    # pip compiles what it installs to byte code, and so does the first import from a tree, unless told not to
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     # The package under measurement is the tree's, wherever pytest was started
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), environment.get("PYTHONPATH", "")]).rstrip(
         os.pathsep

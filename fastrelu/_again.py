@@ -7,8 +7,7 @@ and strides. So jobs are kept, and the next call that looks the same fills in it
 import ctypes
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,8 +34,7 @@ def start(job: Any, table: np.ndarray, parallel: bool) -> None:
     _runner(int(table[RUN_JOB]))(job, table.ctypes.data, parallel)
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     words: Any
     job: bytes
     #: Where in a job the first operand's address is, and how far the next one's is from it

@@ -3,8 +3,9 @@
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,14 +20,13 @@ LARGE_BYTES = 1 << 16
 CONVERT_BYTES = 1 << 22
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How one call will run."""
 
     path: str  # "ufunc", "driver", "convert", "override", "device" or "host to device"
     target: str
     store: str = "plain"
-    refused: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = MappingProxyType({})
     operands: Sequence[Any] = ()
     dtype: np.dtype | None = None
     table: str = "auto"

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 SUPPORTED = "numpy >= 2.0 and numba >= 0.60; tested with numpy 2.0 to 2.4 and numba 0.60 to 0.68"
 
@@ -13,6 +12,8 @@ def needed(package: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, AttributeError) as error:
+        from importlib.metadata import PackageNotFoundError, version  # takes 10 ms, a sixth of our import
+
         try:
             found = f"{package} {version(package)} is installed"
         except PackageNotFoundError:
