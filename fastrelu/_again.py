@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _tuning
-from ._layout import ALLOWED, AXES, AXIS, JOB_HEAD, RUN_JOB
+from . import _threads, _tuning
+from ._layout import ALLOWED, AXES, AXIS, JOB_HEAD, RUN_JOB, SHARED
 from ._operations import DATA, OPERATIONS
 
 #: So many jobs are kept; then all are dropped, which costs the next call of each kind its plan.
@@ -31,6 +31,8 @@ def _runner(address: int) -> Any:
 def start(job: Any, table: np.ndarray, parallel: bool) -> None:
     """Run a job: on all threads if that is wanted and still allowed, as it is not in a forked child."""
     parallel = parallel and bool(table[ALLOWED])
+    if parallel and table[SHARED]:
+        _threads.own(table)
     _runner(int(table[RUN_JOB]))(job, table.ctypes.data, parallel)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import _threads, _tuning
-from ._layout import ALLOWED, KERNEL, LARGE, LAUNCHER, LOOP, RUN_JOB, RUN_UNIT, WANTS
+from ._layout import ALLOWED, KERNEL, LARGE, LAUNCHER, LOOP, OWNER, RUN_JOB, RUN_UNIT, WANTS
 from ._versions import needed
 
 T = TypeVar("T")
@@ -49,6 +49,10 @@ def kernel_address(operation: str, dtype: np.dtype) -> int:
 
 def compile_slot(index: int) -> None:
     """Make the loop of a slot ready to run, or fetch the part of the driver that it asks for."""
+    if slots[index][-1][WANTS] == OWNER:
+        slots[index][-1][WANTS] = 0
+        _threads.own(_tuning.settings.tables[slots[index][2]])
+        return
 
     def work() -> None:
         operation, dtype, target, slot = slots[index]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _again, _arrays, _foreign, _large, _threads, _tuning, ufuncs
-from ._layout import ALLOWED, LAUNCHER
+from ._layout import ALLOWED, LAUNCHER, TEAMS
 from ._operations import DATA, FLOATS, OPERATIONS
 
 #: Bytes of output from which a call that NumPy would cut up goes to the driver, whose own 10 us (60 to 100 the first
@@ -104,10 +104,15 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
     elif target is not None and target != "serial":
         return None
     first = operands[0]
+    large = small = False
     for value in (*operands, out):
         kind = type(value)
         if kind is np.ndarray:
-            if value.nbytes >= LARGE_BYTES and not (
+            if value.nbytes < LARGE_BYTES:
+                small = small or value.size != 1
+                continue
+            large = True
+            if not (
                 type(first) is np.ndarray
                 and value.flags.c_contiguous
                 and value.dtype is first.dtype
@@ -120,6 +125,8 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
                 return None
         elif kind is not float and kind is not int and not isinstance(value, np.generic):
             return None
+    if large and small:  # a slope per column: NumPy would pass a row at a time
+        return None
     return "auto" if target is None else target
 
 
@@ -267,6 +274,10 @@ def _reasons(
         reasons["serial" if target == "parallel" else "parallel"] = "the target is forced"
     elif not settings.tables["auto"][ALLOWED]:
         reasons["parallel"] = _threads.unavailable() or _threads.pointless() or "threads cannot be used here"
+    elif not _threads.has_room(settings.tables["auto"]):
+        reasons["parallel"] = (
+            f"{TEAMS} other threads of this program have run calls in parallel, each on threads of its own"
+        )
     else:
         bound = f"fewer than parallel_min_bytes = {settings.parallel_min_bytes:,} bytes are moved"
         reasons["parallel"] = obstacle or bound

@@ -21,6 +21,7 @@ from ._layout import (
     BUSY,
     DONE,
     EVEN,
+    IDENT,
     ITEMSIZE,
     JOB_HEAD,
     JOB_ITEMSIZE,
@@ -35,6 +36,7 @@ from ._layout import (
     LINE_JOB,
     MAX_OPERANDS,
     OPERANDS,
+    OWNER,
     PARALLEL_MIN,
     RUN_JOB,
     RUN_UNIT,
@@ -42,12 +44,14 @@ from ._layout import (
     STREAMED,
     STREAMING_MIN,
     TABLE,
+    TEAMS,
     UNIT_BYTES,
     WANTING,
     WANTS,
 )  # fmt: skip
 from ._memory import (
     LINE,
+    call0,
     call1,
     call2,
     call3,
@@ -123,6 +127,9 @@ def large(pointers, n, strides, slot):
     if peek(table, wanted) == 0:
         poke(slot, WANTS, wanted)
         return WANTING
+    if parallel and peek(table, SHARED) and not owns(table, OWNED) and owns(table, FREE):
+        poke(slot, WANTS, OWNER)
+        return WANTING
     head = 0
     if streaming:
         # Units that begin at a line: a line that two units share is written by plain stores, thus read before
@@ -157,16 +164,30 @@ def large(pointers, n, strides, slot):
     return DONE
 
 
+OWNED, FREE = True, False
+
+
+@register_jitable
+def owns(table, owned):
+    """Say whether this thread is an owner; or, asked for FREE, whether there is a place for another one."""
+    wanted = call0(peek(table, IDENT)) if owned else 0
+    found = False
+    for place in range(OWNER, OWNER + TEAMS):
+        found |= peek(table, place) == wanted
+    return found
+
+
 def run_job(job, table, parallel):
     """Run a job, from `large` or from Python, on all threads or on this one.
 
-    Every omp caller gets a team of threads of its own, so that a program with many threads would drown in
-    them. A table that shares the busy word lets one call at a time be parallel; the others run here.
+    Every omp caller gets a team of threads of its own, which lives as long as the caller, so that a program with
+    many threads would drown in them. A table that shares the busy word lets one call at a time be parallel, and
+    only the few owners; the others run here.
     """
     flags = read_flags()
     if parallel and peek(table, SHARED) == 0:
         call1(peek(table, LAUNCHER), job)
-    elif parallel and take(table + 8 * BUSY):
+    elif parallel and owns(table, OWNED) and take(table + 8 * BUSY):
         call1(peek(table, LAUNCHER), job)
         release(table + 8 * BUSY)
     else:

@@ -114,7 +114,7 @@ def decide(
         moved,
         size * dtype.itemsize,
         not overlapping,
-        bool(table[ALLOWED]),
+        bool(table[ALLOWED]) and _threads.has_room(table),
         int(table[PARALLEL_MIN]),
         int(table[STREAMING_MIN]),
     )

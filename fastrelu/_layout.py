@@ -4,10 +4,14 @@
 LOOP, KERNEL, OPERANDS, ITEMSIZE, TABLE, INDEX, WANTS, SLOT_WORDS = range(8)
 
 # A table: the thresholds of one target. Every loop reads them on every call, so that they can change any time.
-# The last four are addresses of parts of the driver, 0 until they are compiled.
-PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, LAUNCHER, TABLE_WORDS = range(10)
+# LARGE to LAUNCHER are addresses of parts of the driver, 0 until they are compiled; IDENT is that of a function
+# that names the calling thread. From OWNER on stand the names of the threads that may have a team of threads.
+PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, LAUNCHER, IDENT, OWNER = range(11)
+#: Each of them has threads of its own under the omp layer. The first place is the main thread's.
+TEAMS = 4
+TABLE_WORDS = OWNER + TEAMS
 
-# What a loop answers: done, or the part of the driver that it wants, named in its slot.
+# What a loop answers: done, or the part of the driver that it wants, named in its slot, or to be an owner.
 DONE, WANTING = 0, 1
 
 # A job: its head, then (extent, block, count) per axis, then (address, stride per axis) per operand.

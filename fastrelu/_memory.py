@@ -66,6 +66,11 @@ def _caller(count):
 
 
 @intrinsic
+def call0(typing_context, function):
+    return _caller(0)
+
+
+@intrinsic
 def call1(typing_context, function, a):
     return _caller(1)
 

@@ -6,8 +6,10 @@ import os
 import sys
 import threading
 
+import numpy as np
+
 from . import _tuning
-from ._layout import ALLOWED, BUSY, LAUNCHER
+from ._layout import ALLOWED, BUSY, LAUNCHER, OWNER, SHARED, TEAMS
 
 _forked_from_parallel = False
 
@@ -72,6 +74,38 @@ def pointless() -> str | None:
     return "NUMBA_NUM_THREADS is 1" if config.NUMBA_NUM_THREADS == 1 else None
 
 
+def has_room(table: np.ndarray) -> bool:
+    """Say whether this thread may have a team of threads: it has one, or fewer than `TEAMS` others have."""
+    owners = table[OWNER : OWNER + TEAMS]
+    return not table[SHARED] or bool(((owners == threading.get_ident()) | (owners == 0)).any())
+
+
+class _Owner:
+    """A thread's place among the owners, given back when the thread ends and its local storage goes."""
+
+    def __init__(self, table: np.ndarray, place: int, ident: int) -> None:
+        self.where = table, place, ident
+        table[place] = ident
+
+    def __del__(self) -> None:
+        table, place, ident = self.where
+        if table[place] == ident:
+            table[place] = 0
+
+
+_owning = threading.RLock()  # the end of another _Owner may come while it is held
+_mine = threading.local()
+
+
+def own(table: np.ndarray) -> None:
+    """Make this thread an owner, if there is a place."""
+    ident = threading.get_ident()
+    with _owning:
+        owners = table[OWNER : OWNER + TEAMS].tolist()
+        if ident not in owners and 0 in owners:
+            _mine.owner = _Owner(table, OWNER + owners.index(0), ident)
+
+
 def start() -> None:
     """Start the threading layer."""
     from numba.np.ufunc import parallel
@@ -104,13 +138,16 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _forked_from_parallel
+    global _forked_from_parallel, _owning
     _after_fork()
     started = any(table[LAUNCHER] for table in _tuning.settings.tables.values())
     if started and layer() != "tbb":
         _forked_from_parallel = True
+    _owning = threading.RLock()
     for table in _tuning.settings.tables.values():
-        table[BUSY] = 0  # the thread that had set it is not in this process
+        table[BUSY] = 0  # the thread that had set it is not in this process, nor are the owners
+        table[OWNER : OWNER + TEAMS] = 0
+        table[OWNER] = threading.get_ident()
         if _forked_from_parallel:
             table[ALLOWED] = 0
 

@@ -1,12 +1,14 @@
 """Thresholds, and the words in memory from which the compiled loops read them."""
 
+import ctypes
 import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 
-from ._layout import ALLOWED, NEVER, PARALLEL_MIN, SHARED, STREAMING_MIN, TABLE_WORDS
+from ._layout import ALLOWED, IDENT, NEVER, OWNER, PARALLEL_MIN, SHARED, STREAMING_MIN, TABLE_WORDS
 
 TARGETS = ("serial", "parallel", "cuda")
 
@@ -74,6 +76,8 @@ class Settings:
         self.tables = {name: np.zeros(TABLE_WORDS, dtype=np.int64) for name in ("auto", "serial", "parallel")}
         for table in self.tables.values():
             table[ALLOWED] = 1
+            table[IDENT] = ctypes.cast(ctypes.pythonapi.PyThread_get_thread_ident, ctypes.c_void_p).value or 0
+            table[OWNER] = threading.main_thread().ident or 0
         self.tables["auto"][SHARED] = 1
         self.generation = 0  # of the choices, for whoever keeps what follows from them
         self.target = check_target(os.environ.get("FASTRELU_TARGET") or None, "FASTRELU_TARGET")

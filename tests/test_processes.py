@@ -384,6 +384,50 @@ def test_one_automatic_call_at_a_time_is_parallel():
     )
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts the threads of a process in /proc")
+def test_few_threads_of_a_program_have_teams():
+    """Under omp every caller gets threads of its own, for as long as it lives: sixteen callers would start 112."""
+    python(
+        """
+        import os, threading
+        import numpy as np, fastrelu
+        from fastrelu._layout import TEAMS
+        x, columns = np.ones((1000, 1000), np.float32), np.ones(1000, np.float32)
+        calls = [lambda: fastrelu.relu(x), lambda: fastrelu.leaky_relu(x, columns), lambda: fastrelu.relu(x[::2])]
+        before = len(os.listdir("/proc/self/task"))
+        [call() for call in calls]
+        if fastrelu._threads.layer() != "omp":
+            raise SystemExit
+        said = []
+        def caller():
+            for call in calls:
+                call()
+            said.append(fastrelu.explain(fastrelu.relu, x))
+            done.release()
+            end.wait()
+        def run(count):
+            threads = [threading.Thread(target=caller, daemon=True) for _ in range(count)]
+            for thread in threads:
+                thread.start()
+                done.acquire()  # one after the other: nobody is refused for being second
+            return threads
+        done, end = threading.Semaphore(0), threading.Event()
+        threads = run(16)
+        assert [one.target for one in said] == ["parallel"] * (TEAMS - 1) + ["serial"] * (17 - TEAMS), said
+        assert f"{TEAMS} other threads" in said[-1].refused["parallel"]
+        assert len(os.listdir("/proc/self/task")) <= before + 16 + TEAMS * 7
+        assert fastrelu.explain(fastrelu.relu, x).target == "parallel"  # the main thread always may
+        end.set()
+        [thread.join() for thread in threads]
+        said.clear()
+        run(1)  # threads that have ended leave their places to others
+        assert said[0].target == "parallel"
+        """,
+        NUMBA_NUM_THREADS="8",
+        NUMBA_THREADING_LAYER="omp",
+    )
+
+
 def test_without_f16c(tmp_path):
     """LLVM's own conversions would end in SIGSEGV; ours give the same bits as NumPy's, for every float16."""
     code = """
