@@ -209,3 +209,14 @@ def test_show_config(capsys):
         assert word in text
     assert fastrelu.__version__ in text
     assert sys.platform in text
+
+
+@pytest.mark.parametrize("target", [None, "serial", "parallel"])
+def test_a_slope_per_column_goes_to_the_driver(target, monkeypatch):
+    """The slopes are few, so that a look at sizes alone would leave the call to NumPy, which passes row by row."""
+    x, slopes = np.ones((300, 300), np.float32), np.linspace(0, 1, 300, dtype=np.float32)
+    driven = []
+    monkeypatch.setattr(fastrelu._again, "start", lambda *given: driven.append(given))
+    for _ in range(2):
+        fastrelu.leaky_relu(x, slopes, target=target)
+    assert len(driven) == 2
