@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numpy as np
-
 from . import _arrays, _front, _ufunc, ufuncs
 from ._dispatch import call
 
@@ -25,7 +23,7 @@ def _fast(signature: str, *defaults: float) -> Callable[[F], F]:
 
 def _in_place(name: str, operands: tuple[Any, ...], target: str | None, kwargs: dict[str, Any]) -> Any:
     first = operands[0]
-    if _arrays.kind(first) == "host" and not isinstance(first, np.ndarray):
+    if _arrays.kind(first) == "host" and not _arrays.is_array(first):
         raise TypeError(f"{name}_ works in place and needs an array, not {_arrays.type_name(first)}")
     if "out" in kwargs:
         raise TypeError(f"{name}_() got an unexpected keyword argument 'out': it writes to its first argument")

@@ -4,7 +4,7 @@ The order matters: many device arrays also have ``__array__``, through which Num
 """
 
 import sys
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -31,10 +31,22 @@ def kind(value: Any) -> str:
     return "host"
 
 
+def is_array(value: Any) -> TypeGuard[np.ndarray]:
+    """Say whether a value really is a NumPy array: objects may claim it through ``__class__``, as mocks do."""
+    return issubclass(type(value), np.ndarray)
+
+
+def dtype_of(value: Any) -> np.dtype:
+    """Return the type of an array or of a number; subclasses of Python's numbers are numbers."""
+    if is_array(value) or isinstance(value, np.generic):
+        return value.dtype
+    return np.dtype(next(number for number in NUMBERS if isinstance(value, number)))
+
+
 def type_name(value: Any) -> str:
     """Return how an error message calls an argument's type."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        shape = f" of shape {value.shape}" if isinstance(value, np.ndarray) and value.ndim else ""
+    if is_array(value) or isinstance(value, np.generic):
+        shape = f" of shape {value.shape}" if value.ndim else ""
         return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__} of dtype {value.dtype}{shape}"
     return type(value).__qualname__
 

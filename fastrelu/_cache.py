@@ -15,6 +15,7 @@ import pickle
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ OPTIONS = {"nopython": True, "nogil": True}
 def _fingerprint() -> bytes:
     """Return a digest of all that our machine code depends on, except the processor and the signature."""
     digest = DIGEST()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    sources = [file for file in files(__package__).iterdir() if file.name.endswith((".py", ".pyc"))]  # in a zip too
+    for source in sorted(sources, key=lambda file: file.name):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     settings = sorted((key, repr(value)) for key, value in vars(config).items() if key in _CODE_SETTINGS)
     versions = (sys.version, numba.__version__, llvmlite.__version__, settings)
@@ -58,6 +60,14 @@ def folder() -> Path | None:
         return None
 
 
+def _read_only() -> Path | None:
+    """Return the folder that Numba would choose if it could be written: an image may bring a warm cache along."""
+    if not config.CACHE_DIR:
+        return Path(__file__).parent / "__pycache__"
+    subpath = getattr(CompileResultCacheImpl._locator_classes[0], "get_suitable_cache_subpath", None)
+    return Path(config.CACHE_DIR, subpath(__file__)) if subpath else None
+
+
 @dataclass(frozen=True)
 class Compiled:
     """Machine code in memory, and the address of the function in it that has a C interface."""
@@ -66,12 +76,9 @@ class Compiled:
     address: int
 
 
-def _path(name: str, sig) -> Path | None:
-    where = folder()
-    if where is None:
-        return None
+def _file(name: str, sig) -> str:
     key = DIGEST(_fingerprint() + repr((sig, _codegen().magic_tuple())).encode()).hexdigest()
-    return where / f"fastrelu-{name}-{key[:32]}.nbc"
+    return f"fastrelu-{name}-{key[:32]}.nbc"
 
 
 def _codegen():
@@ -82,11 +89,10 @@ def _codegen():
 
 def load(name: str, sig) -> Compiled | None:
     """Return a function from the cache, or None."""
-    path = _path(name, sig)
-    try:
-        content = path.read_bytes() if path else b""
-    except OSError:
-        return None
+    file, content = _file(name, sig), b""
+    for where in dict.fromkeys((folder(), _read_only())):
+        with contextlib.suppress(OSError):
+            content = content or (where / file).read_bytes() if where else content
     size = DIGEST().digest_size
     if len(content) <= size or DIGEST(content[size:]).digest() != content[:size]:
         return None
@@ -98,9 +104,10 @@ def load(name: str, sig) -> Compiled | None:
 
 def save(name: str, sig, library, entry: str) -> None:
     """Put a function into the cache, if that is possible."""
-    path = _path(name, sig)
-    if path is None or library.has_dynamic_globals:
+    where = folder()
+    if where is None or library.has_dynamic_globals:
         return
+    path = where / _file(name, sig)
     payload = pickle.dumps((entry, library.serialize_using_object_code()), protocol=pickle.HIGHEST_PROTOCOL)
     temporary = None
     try:

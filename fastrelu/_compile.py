@@ -53,6 +53,8 @@ def compile_slot(index: int) -> None:
         slots[index][-1][WANTS] = 0
         _threads.own(_tuning.settings.tables[slots[index][2]])
         return
+    if slots[index][-1][WANTS] == LAUNCHER:
+        _threads.start_here()
 
     def work() -> None:
         operation, dtype, target, slot = slots[index]
@@ -134,13 +136,15 @@ def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int
     place = LAUNCHER if parallel else RUN_JOB
     key = operation, dtype.str
 
-    def work() -> None:
+    def compile_kernel() -> None:
         _jobs[key] = kernel_address(operation, dtype)
-        if not table[place]:
-            provide(target, place)
 
-    if key not in _jobs or not table[RUN_JOB] or not table[place]:
-        locked(work)
+    if key not in _jobs:
+        locked(compile_kernel)
+    if not table[RUN_JOB] or not table[place]:
+        if parallel:
+            _threads.start_here()
+        locked(lambda: provide(target, place))
     return _jobs[key]
 
 
@@ -155,6 +159,7 @@ def warm(operation: str, dtype: np.dtype) -> None:
 
 def warm_driver() -> None:
     """Compile what large arrays need."""
+    _threads.start_here()
 
     def work() -> None:
         for target in _tuning.settings.tables:

@@ -39,6 +39,8 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         result = quick(name, operands, out)
         if result is not _cuda().NOT_QUICK:
             return result
+    if (target or _tuning.settings.target) == "parallel" and _threads.must_borrow():
+        return _threads.lend(call, name, operands, out, target, kwargs)
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
     # A Python integer as slope must not make NumPy choose a narrower loop for integers than a Python float does
@@ -185,12 +187,12 @@ def _plan_host(
     try:
         shape = np.broadcast_shapes(*(array.shape for array in arrays))
         dtype = _loop_dtype(name, operands, kwargs)
-    except (TypeError, ValueError):  # the ufunc says what is wrong with it
+    except (TypeError, ValueError, RuntimeError):  # the ufunc says what is wrong with it, or takes more axes
         return Plan("ufunc", target or "serial", operands=operands, table=table)
     nbytes = math.prod(shape) * dtype.itemsize
     parallel, streaming = _large.decide(arrays, out, math.prod(shape), dtype, table)
     of_type = all(
-        array.dtype == dtype for array, value in zip(arrays, operands, strict=True) if isinstance(value, np.ndarray)
+        array.dtype == dtype for array, value in zip(arrays, operands, strict=True) if _arrays.is_array(value)
     ) and (out is None or out.dtype == dtype)
     path, obstacle = "ufunc", ""
     if of_type and _in_one_piece(name, arrays, out, shape):
@@ -212,7 +214,7 @@ def _plan_host(
     if path != "ufunc":  # scalars become arrays of the loop's type, as NumPy would convert them
         with np.errstate(all="ignore"):
             operands = [
-                array if isinstance(value, np.ndarray) else np.array(value, dtype)
+                array if _arrays.is_array(value) else np.array(value, dtype)
                 for array, value in zip(arrays, operands, strict=True)
             ]
     return Plan(
@@ -229,17 +231,16 @@ def _plan_host(
 def _checked(name: str, operands: Sequence[Any], out: Any) -> list[Any]:
     """Return the operands with lists made arrays, or raise TypeError for what no loop takes."""
     checked = [
-        value if isinstance(value, (np.ndarray, np.generic, *_arrays.NUMBERS)) else np.asarray(value)
+        value if _arrays.is_array(value) or isinstance(value, (np.generic, *_arrays.NUMBERS)) else np.asarray(value)
         for value in operands
     ]
     for argument, value in zip(OPERATIONS[name], checked, strict=True):
-        dtype = value.dtype if isinstance(value, (np.ndarray, np.generic)) else np.dtype(type(value))
-        if not _arrays.supported(dtype):
+        if not _arrays.supported(_arrays.dtype_of(value)):
             raise TypeError(
                 f"{name}: {argument} is a {_arrays.type_name(value)}; accepted are bool, integers and "
                 "float16, float32 and float64"
             )
-    if out is not None and not isinstance(out, np.ndarray):
+    if out is not None and not _arrays.is_array(out):
         raise TypeError(f"{name}: out must be an array, not {_arrays.type_name(out)}")
     return checked
 
@@ -295,8 +296,10 @@ def _reasons(
 
 def _loop_dtype(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) -> np.dtype:
     """Return the type of the loop that NumPy would choose."""
-    kinds = [type(v) if type(v) in (int, float, complex) else np.asarray(v).dtype for v in operands]
-    options = {key: kwargs[key] for key in ("signature", "casting") if key in kwargs}
+    weak = (int, float, complex)
+    kinds = [type(v) if type(v) in weak else np.asarray(v).dtype for v in operands]
+    # Without casting=, which does not choose a loop: NumPy 2.4 dies of casting="equiv" next to a Python float
+    options = {key: kwargs[key] for key in ("signature",) if key in kwargs}
     if kwargs.get("dtype") is not None:
         options["signature"] = (None,) * len(operands) + (np.dtype(kwargs["dtype"]),)
     result: np.dtype = ufuncs.of(name, "auto").resolve_dtypes((*kinds, None), **options)[-1]

@@ -80,7 +80,7 @@ def _check_companion(name: str, argument: str, value: Any, other: str) -> None:
     if argument == "out" and value is None:
         return
     if isinstance(value, (*_arrays.NUMBERS, np.generic)) and argument != "out":
-        dtype = value.dtype if isinstance(value, np.generic) else np.dtype(type(value))
+        dtype = _arrays.dtype_of(value)
         # `where` is read as true or false by NumPy, which also says what is wrong with it
         if argument == "where" or _arrays.supported(dtype):
             return
@@ -115,7 +115,7 @@ class HostCall:
 
     def allocate(self, dtype: np.dtype) -> None:
         """Make the result's array, for a call without ``out=``; `dtype` is that of the loop."""
-        arrays = [view for view in (*self.operands, self.kwargs.get("where")) if isinstance(view, np.ndarray)]
+        arrays = [view for view in (*self.operands, self.kwargs.get("where")) if _arrays.is_array(view)]
         try:
             shape = np.broadcast_shapes(*(array.shape for array in arrays))
         except ValueError:
@@ -124,7 +124,7 @@ class HostCall:
         data = [
             (value, view)
             for value, view, argument in zip(self.given, self.operands, OPERATIONS[self.name], strict=True)
-            if argument in DATA and isinstance(view, np.ndarray) and view.shape == shape
+            if argument in DATA and _arrays.is_array(view) and view.shape == shape
         ]
         order = self.order
         if order == "A":

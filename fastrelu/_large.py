@@ -133,6 +133,8 @@ def run(
     table = _tuning.settings.tables[target]
     with iterate(operands, out, dtype) as iterator:
         result: np.ndarray = iterator.operands[-1]
+        if result.size == 0:
+            return result if out is None else out
         parallel, streaming = decide(operands, out, result.size, dtype, target)
         kernel = _compile.for_job(name, dtype, target, parallel)
         views = iterator.itviews
@@ -155,30 +157,50 @@ def run_converting(
     NumPy converts through its buffers without holding the GIL. Threads are started for the call: at the sizes that
     come here (milliseconds of conversion) that costs a percent, and leaves no pool to survive forks and exits.
     """
-    with iterate(operands, out, dtype) as iterator:
-        result: np.ndarray = iterator.operands[-1] if out is None else out
-    operands = np.broadcast_arrays(*operands)
+    result = out
+    if result is None:
+        with iterate(operands, None, dtype) as iterator:
+            result = iterator.operands[-1]
+    if result.size == 0:
+        return result
+    operands = [np.broadcast_to(operand, result.shape) for operand in operands]
     axis = max(range(result.ndim), key=lambda k: (abs(result.strides[k]) * (result.shape[k] > 1), result.shape[k]))
     length = result.shape[axis]
     pieces = min(_threads.thread_count(), length)
     borders = [length * k // pieces for k in range(pieces + 1)]
     failures: list[BaseException] = []
 
-    def work(start: int, stop: int) -> None:
+    def work(start: int, stop: int, done: threading.Event) -> None:
         where = (slice(None),) * axis + (slice(start, stop),)
         try:
             with np.errstate(all="ignore"):
                 ufunc(*(operand[where] for operand in operands), out=result[where])
         except BaseException as error:  # handed to the caller's thread below
             failures.append(error)
+        finally:
+            done.set()
 
-    context = contextvars.copy_context
-    threads = [threading.Thread(target=context().run, args=(work, *piece)) for piece in itertools.pairwise(borders[1:])]
-    for thread in threads:
-        thread.start()
-    work(borders[0], borders[1])
-    for thread in threads:
-        thread.join()
+    tasks = [(*piece, threading.Event()) for piece in itertools.pairwise(borders)]
+    mine = tasks[:1]
+    started: list[threading.Event] = []
+    try:
+        for task in tasks[1:]:
+            try:
+                threading.Thread(target=contextvars.copy_context().run, args=(work, *task)).start()
+            except RuntimeError:  # no more threads: a limit of the system, or the interpreter is shutting down
+                mine.append(task)
+            else:
+                started.append(task[-1])
+        for task in mine:
+            work(*task)
+    except BaseException as error:  # Ctrl-C: the others must not go on writing after the call has ended
+        failures.append(error)
+    while started:
+        try:
+            started[-1].wait()
+            started.pop()
+        except BaseException as error:
+            failures.append(error)
     if failures:
         raise failures[0]
     return result

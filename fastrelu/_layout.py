@@ -5,8 +5,9 @@ LOOP, KERNEL, OPERANDS, ITEMSIZE, TABLE, INDEX, WANTS, SLOT_WORDS = range(8)
 
 # A table: the thresholds of one target. Every loop reads them on every call, so that they can change any time.
 # LARGE to LAUNCHER are addresses of parts of the driver, 0 until they are compiled; IDENT is that of a function
-# that names the calling thread. From OWNER on stand the names of the threads that may have a team of threads.
-PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, LAUNCHER, IDENT, OWNER = range(11)
+# that names the calling thread. Before the time of RESUME nothing runs in parallel. From OWNER on stand the names
+# of the threads that may have a team of threads.
+PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, LAUNCHER, RESUME, IDENT, OWNER = range(12)
 #: Each of them has threads of its own under the omp layer. The first place is the main thread's.
 TEAMS = 4
 TABLE_WORDS = OWNER + TEAMS
@@ -20,6 +21,13 @@ AXIS = 3
 MAX_OPERANDS = 5
 #: A one-dimensional job has two axes, the outer one of length 1.
 LINE_JOB = JOB_HEAD + 2 * AXIS + MAX_OPERANDS * 3
+
+#: A parallel call that takes more cycles than this, and so many more per byte of output, has waited for a thread
+#: without a core. A serial one takes half a cycle per byte in the worst case, which is new memory.
+WAITED, WAITED_PER_BYTE = 1_000_000, 4
+#: For so many times as long as it took, but no more than so many cycles, calls then run serially. (The first touch of
+#: memory that a virtual machine has not been given yet also takes long, and says nothing about the next call.)
+RECOVER, RECOVER_AT_MOST = 16, 1 << 28
 
 #: Bytes of output per unit.
 UNIT_BYTES = 1 << 16

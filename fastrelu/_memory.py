@@ -122,6 +122,19 @@ def _is_aarch64(context) -> bool:
 
 
 @intrinsic
+def ticks(typing_context):
+    """Return a time in cycles of a steady clock; 0 on processors where reading one is a privilege."""
+
+    def generate(context, builder, signature, arguments):
+        if not _is_x86(context):
+            return WORD(0)
+        counter = ir.FunctionType(WORD, [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, counter, "llvm.readcyclecounter"), [])
+
+    return types.intp(), generate
+
+
+@intrinsic
 def stream_fence(typing_context):
     """Order streaming stores before all later stores. Only x86 has weakly ordered ones; LLVM's own fences skip them."""
 

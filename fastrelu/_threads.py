@@ -1,17 +1,23 @@
 """What Numba's threading layer allows here: whether this process may run anything in parallel, and why not."""
 
+import contextvars
 import functools
 import importlib
 import os
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from . import _tuning
 from ._layout import ALLOWED, BUSY, LAUNCHER, OWNER, SHARED, TEAMS
 
+T = TypeVar("T")
+
 _forked_from_parallel = False
+_forked_from_main = True
 
 
 def layer() -> str | None:
@@ -53,8 +59,8 @@ def unavailable() -> str | None:
     """Return why nothing may run in parallel in this process, or None."""
     if _forked_from_parallel:
         return (
-            "this process was forked after its parent had started threads, which the omp layer does not survive; "
-            "use the spawn or forkserver start method, or the tbb layer"
+            "this process was forked after its parent had started threads, which the omp layer does not survive, and "
+            "the tbb layer only where the main thread forks; use the spawn or forkserver start method"
         )
     name = layer()
     if name is None:
@@ -97,13 +103,56 @@ _owning = threading.RLock()  # the end of another _Owner may come while it is he
 _mine = threading.local()
 
 
-def own(table: np.ndarray) -> None:
-    """Make this thread an owner, if there is a place."""
+def own(table: np.ndarray) -> bool:
+    """Make this thread an owner, if there is a place; return whether it is one."""
     ident = threading.get_ident()
     with _owning:
         owners = table[OWNER : OWNER + TEAMS].tolist()
-        if ident not in owners and 0 in owners:
+        if ident in owners:
+            return True
+        if 0 in owners:
             _mine.owner = _Owner(table, OWNER + owners.index(0), ident)
+        return 0 in owners
+
+
+_lender: Any = None
+
+
+def must_borrow() -> bool:
+    """Say whether a forced parallel call from this thread needs another thread's team."""
+    own_one = own(_tuning.settings.tables["auto"]) or getattr(_mine, "lends", False)
+    return not own_one and layer() == "omp"
+
+
+def lend(function: Callable[..., T], *args: Any) -> T:
+    """Run a forced parallel call on a thread that all share who have no team: it may neither fall back nor get one."""
+    global _lender
+    import numba
+
+    with _owning:
+        if _lender is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            _lender = ThreadPoolExecutor(1, "fastrelu-parallel")
+    threads = numba.get_num_threads()  # a number that each thread has of its own
+
+    def run() -> T:
+        _mine.lends = True
+        numba.set_num_threads(threads)
+        return function(*args)
+
+    result: T = _lender.submit(contextvars.copy_context().run, run).result()
+    return result
+
+
+def start_here() -> None:
+    """Start the threading layer from this thread, where it may run and Numba is imported.
+
+    Elsewhere it would be started by the thread that compiles, and tbb takes the one that starts it for the main
+    thread: it then warned of every fork, and did not stop its threads before.
+    """
+    if "numba" in sys.modules and unavailable() is None:
+        start()
 
 
 def start() -> None:
@@ -125,6 +174,8 @@ def compiling_here() -> bool:
 
 
 def _before_fork() -> None:
+    global _forked_from_main
+    _forked_from_main = threading.current_thread() is threading.main_thread()
     # A child forked while another thread compiles would find Numba's compiler lock taken for ever
     numba_import.acquire()
     if "numba.core.compiler_lock" in sys.modules:
@@ -138,12 +189,12 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _forked_from_parallel, _owning
+    global _forked_from_parallel, _owning, _lender
     _after_fork()
     started = any(table[LAUNCHER] for table in _tuning.settings.tables.values())
-    if started and layer() != "tbb":
+    if started and (layer() != "tbb" or not _forked_from_main):
         _forked_from_parallel = True
-    _owning = threading.RLock()
+    _owning, _lender = threading.RLock(), None
     for table in _tuning.settings.tables.values():
         table[BUSY] = 0  # the thread that had set it is not in this process, nor are the owners
         table[OWNER : OWNER + TEAMS] = 0

@@ -210,6 +210,18 @@ def test_scalars_and_lists_give_what_ufuncs_give():
     assert_same(fastrelu.leaky_relu([-1.0, 2.0], [0.5, 0.5]), np.array([-0.5, 2.0]))
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_output_of_another_type(target):
+    x = strided(np.clip(operands("relu", "float32", (33, 70))[0], -60000, 60000), "every other row")  # within float16
+    for source, to in [(x, "float16"), (x, "float64"), (x.astype("float16"), "float32")]:
+        with np.errstate(all="ignore"):
+            wanted = np.copysign(np.maximum(source, 0), 1).astype(to)
+        result = fastrelu.relu(source, out=np.empty(x.shape, to), target=target, casting="same_kind")
+        again = fastrelu.relu(source, out=np.empty(x.shape, to), target=target)
+        assert_same(np.abs(result), wanted)
+        assert_same(np.abs(again), wanted)
+
+
 def test_memory_mapped(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, spread(specials("float32"), 5000))

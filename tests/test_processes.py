@@ -1,6 +1,7 @@
 """What kills or corrupts a process must be tried in a process of its own."""
 
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -152,6 +153,26 @@ for locator in caching.CompileResultCacheImpl._locator_classes:
     locator.from_function = classmethod(lambda cls, *args: None)
 check(); check(1_000_000)
 """,
+    )
+
+
+def test_cache_that_can_only_be_read(tmp_path):
+    """An image may bring a warm cache along, and run as a user who cannot write there."""
+    use = (
+        "import numpy as np, fastrelu; fastrelu.relu(np.ones(3, np.float32)); fastrelu.relu(np.ones(10**6, np.float32))"
+    )
+    python(use, NUMBA_CACHE_DIR=str(tmp_path))
+    python(
+        f"""
+        from numba.core import caching
+        for locator in caching.CompileResultCacheImpl._locator_classes:
+            locator.from_function = classmethod(lambda cls, *args: None)
+        from fastrelu import _cache
+        assert _cache.folder() is None
+        _cache.CFunc = None
+        {use}
+        """,
+        NUMBA_CACHE_DIR=str(tmp_path),
     )
 
 
@@ -371,6 +392,7 @@ def test_one_automatic_call_at_a_time_is_parallel():
         kept, launches[:] = list(launches), []
         calls = [lambda: fastrelu.relu(x, out=y), lambda: fastrelu.relu(x.reshape(1000, 1000).T)]
         for call in calls:
+            tables["auto"][_layout.RESUME] = 0  # no call may have to wait for a core of a busy machine
             call()
         assert len(launches) == 2 and (y == 0).all()
         tables["auto"][_layout.BUSY] = 1
@@ -425,6 +447,45 @@ def test_few_threads_of_a_program_have_teams():
         """,
         NUMBA_NUM_THREADS="8",
         NUMBA_THREADING_LAYER="omp",
+    )
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs the processor's clock")
+@pytest.mark.parametrize("x", ["np.full(1_000_000, -1.0)", "np.full((1000, 2000), -1.0)[:, ::2]"])
+def test_calls_do_not_wait_twice_for_a_thread_without_a_core(x):
+    python(
+        f"""
+        import ctypes, time
+        import numpy as np, fastrelu
+        from fastrelu import _layout, _tuning
+        x = {x}
+        fastrelu.relu(x)
+        fastrelu.relu(x)
+        table, word = _tuning.settings.tables["auto"], ctypes.c_int64
+        if not table[_layout.LAUNCHER]:
+            raise SystemExit
+        run_unit = ctypes.CFUNCTYPE(word, word, word)(int(table[_layout.RUN_UNIT]))
+        launched = []
+        @ctypes.CFUNCTYPE(word, word)
+        def slow(job):
+            launched.append(job)
+            time.sleep(0.05)
+            units = word.from_address(job + 8 * _layout.JOB_UNITS).value
+            for unit in range(units):
+                run_unit(job, unit)
+            return 0
+        table[_layout.LAUNCHER] = ctypes.cast(slow, ctypes.c_void_p).value
+        start = time.monotonic()
+        calls = 0
+        while time.monotonic() < start + 0.4:
+            assert not fastrelu.relu(x).any()
+            calls += 1
+        assert len(launched) * 3 < calls, (launched, calls)
+        tried = len(launched)
+        time.sleep(1)
+        fastrelu.relu(x)
+        assert len(launched) == tried + 1  # it is tried again
+        """
     )
 
 

@@ -32,7 +32,13 @@ def is_device_array(value: Any) -> bool:
     # CuPy's arrays have both; an array that names its DLPack device may well be in host memory
     if hasattr(value, "__cuda_array_interface__"):
         return True
-    return hasattr(value, "__dlpack_device__") and int(value.__dlpack_device__()[0]) in _CUDA_DEVICES
+    if not hasattr(value, "__dlpack_device__"):
+        return False
+    try:
+        kind, _ = value.__dlpack_device__()
+        return int(kind) in _CUDA_DEVICES
+    except (TypeError, ValueError):  # not what DLPack says: no array of ours, and refused as such by name
+        return False
 
 
 def quick_for(value: Any) -> Callable[[str, Sequence[Any], Any], Any] | None:
