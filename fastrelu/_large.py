@@ -161,7 +161,8 @@ def run_converting(
     if result is None:
         with iterate(operands, None, dtype) as iterator:
             result = iterator.operands[-1]
-    if result.size == 0:
+    if result.size == 0:  # nothing to share out; the ufunc still refuses what it does not take
+        ufunc(*operands, out=result)
         return result
     operands = [np.broadcast_to(operand, result.shape) for operand in operands]
     axis = max(range(result.ndim), key=lambda k: (abs(result.strides[k]) * (result.shape[k] > 1), result.shape[k]))

@@ -493,8 +493,15 @@ COMPUTED = {
     "NaN as slope": (lambda d: F.leaky_relu(d.x, float("nan")), lambda d: wanted("leaky_relu", d.x, np.nan)),
     "NaN in place": (lambda d: F.leaky_relu_(d.x, np.nan), lambda d: wanted("leaky_relu", Data().x, np.nan)),
     "empty slopes": (lambda d: F.leaky_relu(d.x[:, :0], np.zeros(0, "f4")), lambda d: np.zeros((2, 0), "f4")),
-    "IntEnum as slope": (lambda d: F.leaky_relu(d.x, Number.TWO), lambda d: wanted("leaky_relu", d.x, 2.0)),
-    "float that lies": (lambda d: F.leaky_relu(d.x, StrangeFloat(0.5)), lambda d: wanted("leaky_relu", d.x, 0.5)),
+    # NumPy promotes subclasses of numbers as it does NumPy scalars: to float64
+    "IntEnum as slope": (
+        lambda d: F.leaky_relu(d.x, Number.TWO),
+        lambda d: wanted("leaky_relu", d.x.astype("f8"), 2.0, dtype=np.float64),
+    ),
+    "float that lies": (
+        lambda d: F.leaky_relu(d.x, StrangeFloat(0.5)),
+        lambda d: wanted("leaky_relu", d.x.astype("f8"), 0.5, dtype=np.float64),
+    ),
     "int that is bool": (lambda d: F.leaky_relu(d.x, True), lambda d: wanted("leaky_relu", d.x, 1.0)),
     "array that lies": (lambda d: np.asarray(F.relu(liar(d))), lambda d: wanted("relu", d.x)),
     "array that lies, in place": (lambda d: np.asarray(F.relu_(liar(d))), lambda d: wanted("relu", d.x)),
