@@ -7,11 +7,21 @@ copyright = "2026, the fastrelu developers"
 release = version = fastrelu.__version__
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode"]
+extensions += ["sphinx_gallery.gen_gallery"]
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": "/plot_",
+    "show_signature": False,
+    "only_warn_on_example_error": False,
+    "abort_on_example_error": True,
+}
 html_theme = "pydata_sphinx_theme"
 html_title = "fastrelu"
-html_theme_options = {"show_toc_level": 2}
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_sidebars = {"**": ["globaltoc.html"]}  # the theme's own shows one section, and ours have one level
 html_static_path = ["_static"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "examples"]
 autosummary_generate = True
 numpydoc_show_class_members = False
 nitpicky = False

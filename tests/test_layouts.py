@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
 
-from .helpers import BINARY, FLOATS, OPERATIONS, PARAMETERS, TARGETS, pairs, public, specials, spread
+from .helpers import BINARY, FLOATS, INTEGERS, OPERATIONS, PARAMETERS, TARGETS, pairs, public, specials, spread
 
 
 @pytest.fixture(autouse=True)
@@ -340,7 +340,7 @@ def test_no_byte_outside_is_touched(name):
         return np.frombuffer(area, np.uint8)[page : 2 * page]
 
     areas = [guarded() for _ in range(3)]
-    for dtype in FLOATS:
+    for dtype in (*FLOATS, *(INTEGERS if name == "relu" else ())):
         columns = pairs(name, dtype)
         for n in range(0, 301, 1 if dtype == "float32" else 7):
             for at_end in (False, True):

@@ -1,6 +1,7 @@
 """What a call allocates: nothing that grows with the array, where the output is given; and no leak."""
 
 import gc
+import os
 import sys
 import tracemalloc
 
@@ -76,3 +77,27 @@ def test_no_leak():
     assert (sys.getrefcount(x), sys.getrefcount(out)) == (references[0], references[2])
     assert abs(sys.getrefcount(x.dtype) - references[1]) < 20
     assert sys.getallocatedblocks() - blocks < 300
+
+
+def _available():
+    try:
+        with open("/proc/meminfo") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024
+    except OSError:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("int8", 2**31 + 1001), ("float32", 2**29 + 1001)])
+def test_more_than_two_to_the_31(dtype, size):
+    """Elements, then bytes: an index of 32 bits would come back to the beginning."""
+    if _available() < 3 * 2**31:
+        pytest.skip("needs 6 GiB of memory")
+    x = np.zeros(size, dtype)
+    for target in ("serial", "parallel"):
+        for part, step in ((x, 1), (x[::2], 2)):
+            places = [0, 1, size // step // 2, size // step - 2]
+            part[places] = [-1, 5, -1, 7]
+            assert fastrelu.relu_(part, target=target) is part
+            assert part[places].tolist() == [0, 5, 0, 7]
+            assert np.count_nonzero(x) == 2
+            part[places] = 0
