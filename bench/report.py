@@ -15,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+import cuda_report  # noqa: E402
 import results  # noqa: E402
 
 from fastrelu._bench import machine, plot, view  # noqa: E402
@@ -270,7 +271,11 @@ def main() -> int:
     found = results.load_all(given.results)
     (given.root / "docs").mkdir(exist_ok=True)
     (given.root / "docs" / "benchmarks.md").write_text(benchmarks_page(found))
+    on_gpus = cuda_report.load_all(given.results / "cuda")
+    (given.root / "docs" / "benchmarks_gpu.md").write_text(cuda_report.page(on_gpus, table))
     if not given.no_plots:
+        for name, result in on_gpus.items():
+            cuda_report.draw(name, result, given.root / "docs" / "_static" / "bench")
         for name, result in found.items():
             if re.fullmatch(r"[a-z0-9-]+", name):
                 draw(name, result, given.root / "docs" / "_static" / "bench")

@@ -228,3 +228,32 @@ def test_benchmarks_page_agrees_with_the_results(report):
 
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     assert page == report.benchmarks_page(results.load_all()), "run: python bench/report.py"
+
+
+def test_gpu_results_become_tables_and_plots(report, tmp_path):
+    rows = [
+        {
+            "operation": operation, "dtype": "float32", "bytes": size, "provider": provider,
+            "seconds": {"p20": 1e-5, "p50": 2e-5, "p80": 3e-5}, "gb_per_s": 1234.5 * share, "share_of_copy": share,
+        }
+        for operation in ("forward", "in place", "leaky", "backward")
+        for provider, share in (("fastrelu", 0.97), ("torch", 0.88), ("copy", 1.0))
+        for size in (1 << 20, 1 << 28)
+    ]  # fmt: skip
+    machine = {"gpu": "Some GPU", "status": "driver 1.2", "date": "2026-01-02T03:04:05", "versions": {"fastrelu": "0"}}
+    calls = [{"case": "new", "provider": "fastrelu", "seconds": {"p20": 1e-6, "p50": 2.5e-6, "p80": 3e-6}}]
+    folder = tmp_path / "results" / "cuda"
+    folder.mkdir(parents=True)
+    (folder / "some-gpu.json").write_text(json.dumps({"machine": machine, "bandwidth": rows, "calls": calls}))
+    (tmp_path / "README.md").write_text(f"{report.BEGIN}\n{report.END}\n")
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(sys, "argv", ["report.py", "--results", str(folder.parent), "--root", str(tmp_path)])
+    try:
+        report.main()
+    finally:
+        monkey.undo()
+    text = (tmp_path / "docs" / "benchmarks_gpu.md").read_text()
+    assert "Some GPU; driver 1.2; fastrelu 0; 2026-01-02" in text
+    assert "| `fastrelu` | 1,197 (0.97) | 1,197 (0.97) |" in text
+    assert "| new | `fastrelu` | 2.50 us |" in text
+    assert (tmp_path / "docs" / "_static" / "bench" / "gpu-some-gpu.svg").stat().st_size > 1000

@@ -97,7 +97,7 @@ def modes():
 
 tiny = np.float32(1e-40)
 calls = []
-for dtype in (np.float16, np.float32, np.float64):
+for dtype in (np.float16, np.float32):
     x = np.resize(np.array([-1, 2, np.nan, -np.inf, 1e-7, -1e-7], dtype), (200, 200))
     out = np.zeros_like(x)
     for target in (None, "serial", "parallel"):
@@ -123,7 +123,7 @@ for streaming in (0, 1 << 60):
 
 
 @pytest.mark.skipif(not GLIBC_X86, reason="the register of x86-64 and glibc's place for it")
-@pytest.mark.parametrize("mode", [0x8040, 0x8000, 0x6000, 0x2000], ids=["FTZ and DAZ", "FTZ", "to zero", "down"])
+@pytest.mark.parametrize("mode", [0x8040, 0x2000], ids=["FTZ and DAZ", "down"])
 def test_modes_are_left_as_found(mode):
     """Flush-to-zero, denormals-are-zero and the direction of rounding survive every way through the package."""
     run_python(MODES.replace("{mode}", str(mode)), OMP_WAIT_POLICY="passive", timeout=300)
