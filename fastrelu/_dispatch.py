@@ -16,8 +16,10 @@ from ._operations import DATA, FLOATS, OPERATIONS
 #: Bytes of output from which a call that NumPy would cut up goes to the driver, whose own 10 us (60 to 100 the first
 #: time) it must outweigh.
 LARGE_BYTES = 1 << 16
-#: Bytes of output from which conversions run on threads of Python, which cost 50 to 100 us each to start.
-CONVERT_BYTES = 1 << 22
+#: Bytes of output from which conversions run on threads of Python. At 16 MB two of them took 0.90 of the time of one
+#: (byte-swapped float32), at 32 MB 0.73 (int8 to float64), on a quiet Intel Xeon with AMX, 2026-11-21; beside other
+#: programs they lost at 16 MB.
+CONVERT_BYTES = 1 << 24
 
 
 class Plan(NamedTuple):
