@@ -61,7 +61,7 @@ def test_explain_forced_where_and_pieces():
     assert fastrelu.explain(fastrelu.leaky_relu, square, square[0]).target == "parallel"
     pieces = fastrelu.explain(fastrelu.leaky_relu, np.zeros(100_000, np.int8))
     assert "8,192" in pieces.refused["parallel"]
-    assert fastrelu.explain(fastrelu.leaky_relu, np.zeros(1_000_000, np.int8)).target == "parallel"
+    assert fastrelu.explain(fastrelu.leaky_relu, np.zeros(3_000_000, np.int8)).target == "parallel"
 
 
 def test_explain_refuses():

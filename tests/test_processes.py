@@ -1,5 +1,6 @@
 """What kills or corrupts a process must be tried in a process of its own."""
 
+import itertools
 import os
 import platform
 import subprocess
@@ -49,11 +50,14 @@ def test_only_what_is_needed_is_compiled(tmp_path):
     )
 
 
+ERRORS = ("KeyboardInterrupt", "ImportError('broken')", "MemoryError", "Warning('as error')")
+CALLS = ("fastrelu.relu(x, out=y)", "fastrelu.ufuncs.relu(x, y)", "fastrelu.relu(x[::-1], out=y)")
+
+
 @pytest.mark.parametrize(
-    "call", ["fastrelu.relu(x, out=y)", "fastrelu.ufuncs.relu(x, y)", "fastrelu.relu(x[::-1], out=y)"]
+    ("call", "n", "error"),  # each call at both sizes, and the errors in turn: all pairs would take a minute more
+    [(*case, ERRORS[k % len(ERRORS)]) for k, case in enumerate(itertools.product(CALLS, (3, 1_000_000)))],
 )
-@pytest.mark.parametrize("n", [3, 1_000_000])
-@pytest.mark.parametrize("error", ["KeyboardInterrupt", "ImportError('broken')", "MemoryError", "Warning('as error')"])
 def test_an_error_while_compiling_reaches_the_caller(call, n, error, tmp_path):
     """Public name or raw ufunc, small or large: the very exception, and the next call works."""
     python(

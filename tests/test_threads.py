@@ -307,7 +307,7 @@ class TestCtrlC:
             """
             import os, signal, threading, numpy as np, fastrelu
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            x, y = np.full(1_000_000, -1, np.int8), np.empty(1_000_000)
+            x, y = np.full(3_000_000, -1, np.int8), np.empty(3_000_000)
             fastrelu.leaky_relu(x, 0.5, out=y)
             go, done, run = threading.Event(), threading.Event(), threading.Thread.run
             def wait_and_run(thread):
