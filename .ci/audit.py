@@ -22,8 +22,11 @@ def main() -> int:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
             found = json.loads(done.stdout)["dependencies"]
-        except (subprocess.TimeoutExpired, ValueError, KeyError) as error:
-            found = [{"name": name, "skip_reason": f"pip-audit gave no answer ({error})"} for name in PACKAGES]
+        except subprocess.TimeoutExpired:
+            found = [{"name": name, "skip_reason": "pip-audit gave no answer in two minutes"} for name in PACKAGES]
+        except (ValueError, KeyError):
+            reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            found = [{"name": name, "skip_reason": f"pip-audit gave no answer: {reason}"} for name in PACKAGES]
     bad = 0
     for one in found:
         if "skip_reason" in one:

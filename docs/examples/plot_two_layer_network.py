@@ -21,7 +21,7 @@ images = (images / 16).astype(np.float32)
 x_train, x_test, y_train, y_test = train_test_split(images, labels, test_size=0.25, random_state=0, stratify=labels)
 
 # Matrices this small gain little from several threads, and threads of BLAS that wait would disturb the clocks.
-threadpool_limits(1, user_api="blas")
+limits = threadpool_limits(1, user_api="blas")
 
 # %%
 # Both activations work in place. The forward pass overwrites the pre-activations: the backward pass needs only the
