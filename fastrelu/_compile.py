@@ -49,18 +49,18 @@ def kernel_address(operation: str, dtype: np.dtype) -> int:
 
 def compile_slot(index: int) -> None:
     """Make the loop of a slot ready to run, or fetch the part of the driver that it asks for."""
-    if slots[index][-1][WANTS] == OWNER:
-        slots[index][-1][WANTS] = 0
-        _threads.own(_tuning.settings.tables[slots[index][2]])
+    operation, dtype, target, slot = slots[index]
+    # Read once: other threads' calls of the same loop write their own wishes here. One that is lost so is made again.
+    wanted, slot[WANTS] = int(slot[WANTS]), 0
+    if wanted == OWNER:
+        _threads.own(_tuning.settings.tables[target])
         return
-    if slots[index][-1][WANTS] == LAUNCHER:
+    if wanted == LAUNCHER:
         _threads.start_here()
 
     def work() -> None:
-        operation, dtype, target, slot = slots[index]
-        if slot[WANTS]:
-            place, slot[WANTS] = int(slot[WANTS]), 0
-            provide(target, place)
+        if wanted:
+            provide(target, wanted)
         if not slot[LOOP]:
             slot[KERNEL] = kernel_address(operation, dtype)
             slot[LOOP] = _inner_loop().address

@@ -245,6 +245,29 @@ atexit.register(last)
     )
 
 
+def test_a_wish_of_another_thread_for_the_same_loop():
+    """Threads share the word in which a loop says what it wants, and one may write there while another reads."""
+    python(
+        """
+        import numpy as np, fastrelu
+        from fastrelu import _compile, _threads
+        from fastrelu._layout import LAUNCHER, OWNER, WANTS
+        fastrelu.relu(np.zeros(10))
+        index, slot = next(
+            (k, slot) for k, (operation, dtype, target, slot) in enumerate(_compile.slots)
+            if (operation, dtype.char, target) == ("relu", "d", "auto")
+        )
+        def other():
+            slot[WANTS] = OWNER
+        _threads.start_here = other
+        slot[WANTS] = LAUNCHER
+        _compile.compile_slot(index)
+        """,
+        layer="omp",
+        NUMBA_NUM_THREADS="4",
+    )
+
+
 @pytest.mark.parametrize("refused", ["all", "second"])
 def test_no_more_threads_can_be_started(refused):
     """As at the interpreter's end from Python 3.12 on, or at the limit of threads: a converting call needs none."""
