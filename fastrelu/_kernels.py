@@ -29,7 +29,7 @@ from ._operations import DATA, OPERATIONS
 WORD, INT32, BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
 
 
-class _Distinct(ir.values.MDValue):
+class Distinct(ir.values.MDValue):
     """A ``distinct`` metadata node, which LLVM wants for access groups and loop names; llvmlite has none."""
 
     def __init__(self, module, operands=()):
@@ -71,15 +71,15 @@ class _Element:
             instruction.set_metadata("llvm.access.group", group)
 
 
-def _hint(module, name, *values):
+def hint(module, name, *values):
     """Return metadata that tells LLVM how to treat a loop."""
     return module.add_metadata([ir.MetaDataString(module, f"llvm.loop.{name}"), *values])
 
 
 @contextlib.contextmanager
-def _counted(builder, n):
+def counted(builder, n):
     """Emit ``for i in range(n)``; yield i and the name of the loop, whose operands are hints."""
-    name = _Distinct(builder.module)
+    name = Distinct(builder.module)
     name.operands = (name,)
     entry = builder.block
     body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
@@ -101,8 +101,8 @@ def _loop(builder, element, formula, operands, steps, n, *, independent):
     pointers: with integers made into pointers inside the loop, LLVM's vectoriser gives up.
     """
     module = builder.module
-    group = _Distinct(module) if independent else None
-    with _counted(builder, n) as (i, name):
+    group = Distinct(module) if independent else None
+    with counted(builder, n) as (i, name):
         places = [
             operand if step is None else builder.gep(operand, [builder.mul(i, step)])
             for operand, step in zip(operands, steps, strict=True)
@@ -113,15 +113,15 @@ def _loop(builder, element, formula, operands, steps, n, *, independent):
         ]
         element.store(builder, formula(builder, values), places[-1], group)
         if group:
-            name.operands += (_hint(module, "parallel_accesses", group),)
+            name.operands += (hint(module, "parallel_accesses", group),)
         if isinstance(n, ir.Constant):
             # A streamed line is one vector, made before anything is unrolled: LLVM would unroll its lanes into
             # scalars. And of the width of the line: where LLVM prefers vectors of 32 bytes, as on Intel's AVX-512
             # processors, it put the line together in memory and waited for both stores: 1.2 times as long.
             name.operands += (
-                _hint(module, "unroll.disable"),
-                _hint(module, "vectorize.width", INT32(n.constant)),
-                _hint(module, "interleave.count", INT32(1)),
+                hint(module, "unroll.disable"),
+                hint(module, "vectorize.width", INT32(n.constant)),
+                hint(module, "interleave.count", INT32(1)),
             )
 
 
@@ -139,7 +139,7 @@ def _streaming_loop(builder, element, formula, operands, steps, n):
     lanes = WORD(LINE // element.size)
     streamed = builder.module.add_metadata([INT32(1)])
     lines = builder.sdiv(n, lanes)
-    with _counted(builder, lines) as (index, name):
+    with counted(builder, lines) as (index, name):
         start = builder.mul(index, WORD(LINE))
         here = [op if step is None else builder.gep(op, [start]) for op, step in zip(operands, steps, strict=True)]
         buffer = builder.bitcast(line, BYTE.as_pointer())
@@ -153,7 +153,7 @@ def _streaming_loop(builder, element, formula, operands, steps, n):
         store.set_metadata("nontemporal", streamed)
         # Not unrolled: with nothing between two lines but their load and store, an Intel Xeon with AMX took 1.4 times
         # as long, for an array far larger than its caches, in this loop and in C alike; four nops cured it too
-        name.operands += (_hint(builder.module, "unroll.disable"),)
+        name.operands += (hint(builder.module, "unroll.disable"),)
 
 
 def _opaque(builder, value):

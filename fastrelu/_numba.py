@@ -21,7 +21,7 @@ from numba.np import arrayobj
 from numba.np.numpy_support import as_dtype, from_dtype
 
 from . import _api, _formulas, ufuncs
-from ._kernels import _Distinct
+from ._kernels import Distinct, counted, hint
 from ._operations import DATA, OPERATIONS
 
 _ACCEPTED = "a boolean, an integer, float32 or float64, or an array of these"
@@ -344,12 +344,12 @@ def _emit_loop(context, builder, formula, computed, operands, out, n):
     `out` and the operands that change are (type of an element, address of the first, step); the others are values.
     Saying that iterations are independent makes LLVM use SIMD also where the output is an input.
     """
-    group, name = _Distinct(builder.module), _Distinct(builder.module)
-    with cgutils.for_range(builder, n, intp=n.type) as loop:
+    group = Distinct(builder.module)
+    with counted(builder, n) as (index, name):
 
         def place(kind, address, step):
             data = context.get_data_type(kind).as_pointer()
-            return builder.bitcast(builder.gep(address, [builder.mul(loop.index, step)]), data)
+            return builder.bitcast(builder.gep(address, [builder.mul(index, step)]), data)
 
         values = []
         for operand in operands:
@@ -362,10 +362,7 @@ def _emit_loop(context, builder, formula, computed, operands, out, n):
         result = context.cast(builder, _compute(context, builder, formula, computed, values), computed, out[0])
         stored = builder.store(context.data_model_manager[out[0]].as_data(builder, result), place(*out), align=1)
         stored.set_metadata("llvm.access.group", group)
-        body = builder.block
-    accesses = builder.module.add_metadata([ir.MetaDataString(builder.module, "llvm.loop.parallel_accesses"), group])
-    name.operands = (name, accesses)
-    body.terminator.set_metadata("llvm.loop", name)
+        name.operands += (hint(builder.module, "parallel_accesses", group),)
 
 
 def _number(context, builder, kind, computed, raw):
