@@ -5,7 +5,6 @@ other, and `HostCall.leave` returns what the caller gets. No library is imported
 cannot have made the array in hand. Arrays in the memory of a GPU are left to `_cuda`.
 """
 
-import functools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import _arrays
+from . import _arrays, _torch
 from ._operations import DATA, OPERATIONS
 
 #: Alignment from which JAX takes over memory on the CPU without copying it.
@@ -189,17 +188,6 @@ class _Library:
 class _Torch(_Library):
     label = "torch.Tensor"
 
-    @functools.cached_property
-    def _dtypes(self) -> dict[Any, np.dtype]:
-        torch: Any = sys.modules["torch"]
-        names = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",
-                 "float16", "float32", "float64")  # fmt: skip
-        return {getattr(torch, each): np.dtype(each) for each in names if hasattr(torch, each)}
-
-    @functools.cached_property
-    def _torch_dtypes(self) -> dict[np.dtype, Any]:
-        return {dtype: each for each, dtype in self._dtypes.items()}
-
     def on_gpu(self, value: Any) -> bool:
         return bool(value.is_cuda)
 
@@ -207,12 +195,8 @@ class _Torch(_Library):
         torch: Any = sys.modules["torch"]
         if value.device.type != "cpu":
             raise TypeError(f"{name}: {argument} is a torch.Tensor on device {value.device}; accepted are cpu and cuda")
-        if value.requires_grad and torch.is_grad_enabled():
-            raise TypeError(
-                f"{name}: {argument} requires grad, and torch would not see this call: pass {argument}.detach(), "
-                "or call fastrelu from a torch.autograd.Function, with the *_backward function in its backward"
-            )
-        if value.dtype not in self._dtypes:
+        _torch.refuse_recorded(name, argument, value)
+        if value.dtype not in _torch.dtypes():
             _refuse_dtype(name, argument, value.dtype)
         if value.is_nested or value.layout is not torch.strided:
             layout = "nested" if value.is_nested else value.layout
@@ -254,16 +238,16 @@ class _Torch(_Library):
         options = dict(kwargs)
         dtype = options.get("dtype")
         if isinstance(dtype, sys.modules["torch"].dtype):
-            if dtype not in self._dtypes:
+            if dtype not in _torch.dtypes():
                 _refuse_dtype(name, "the result", dtype)
-            options["dtype"] = self._dtypes[dtype]
+            options["dtype"] = _torch.dtypes()[dtype]
         return options
 
     def empty(
         self, name: str, shape: tuple[int, ...], dtype: np.dtype, order: str, like: Any, some: Any
     ) -> tuple[Any, np.ndarray]:
         torch: Any = sys.modules["torch"]
-        kind = self._torch_dtypes[dtype]
+        kind = _torch.torch_dtypes()[dtype]
         if order == "K" and like is not None:
             # Keeps the strides, channels_last among them, and the class of a subclass
             result = torch.empty_like(like, dtype=kind, requires_grad=False)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .. import _torch
 from . import _dlpack, _driver
 from ._layout import dense_strides, is_dense
 from ._numba import SIMULATED, cuda
@@ -132,17 +133,6 @@ class _Torch(Library):
     label = "torch tensor"
 
     @functools.cached_property
-    def _dtypes(self) -> dict[Any, np.dtype]:
-        torch: Any = sys.modules["torch"]
-        names = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",
-                 "float16", "float32", "float64")  # fmt: skip
-        return {getattr(torch, each): np.dtype(each) for each in names if hasattr(torch, each)}
-
-    @functools.cached_property
-    def _torch_dtypes(self) -> dict[np.dtype, Any]:
-        return {dtype: each for each, dtype in self._dtypes.items()}
-
-    @functools.cached_property
     def stream(self) -> Any:
         """Return the address of a device's current stream. torch's own generated code asks like this."""
         torch: Any = sys.modules["torch"]
@@ -151,12 +141,8 @@ class _Torch(Library):
 
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
         torch: Any = sys.modules["torch"]
-        if value.requires_grad and torch.is_grad_enabled():
-            raise TypeError(
-                f"{name}: {argument} requires grad, and torch would not see this call: pass {argument}.detach(), "
-                "or call fastrelu from a torch.autograd.Function, with the *_backward function in its backward"
-            )
-        dtype = self._dtypes.get(value.dtype)
+        _torch.refuse_recorded(name, argument, value)
+        dtype = _torch.dtypes().get(value.dtype)
         if dtype is None:
             refuse_dtype(name, argument, f"dtype {value.dtype}")
         if value.layout is not torch.strided or value.is_neg():
@@ -170,14 +156,14 @@ class _Torch(Library):
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
         torch: Any = sys.modules["torch"]
+        kind = _torch.torch_dtypes()[dtype]
         try:
             if order == "F":
-                return torch.empty(shape[::-1], dtype=self._torch_dtypes[dtype], device=like.owner.device).permute(
-                    *reversed(range(len(shape)))
-                )
+                reverse = reversed(range(len(shape)))
+                return torch.empty(shape[::-1], dtype=kind, device=like.owner.device).permute(*reverse)
             if shape == like.shape:  # keeps, for instance, channels_last
-                return torch.empty_like(like.owner, dtype=self._torch_dtypes[dtype])
-            return torch.empty(shape, dtype=self._torch_dtypes[dtype], device=like.owner.device)
+                return torch.empty_like(like.owner, dtype=kind)
+            return torch.empty(shape, dtype=kind, device=like.owner.device)
         except torch.cuda.OutOfMemoryError as error:
             raise MemoryError(f"the GPU has not enough free memory for the result: {error}") from None
 

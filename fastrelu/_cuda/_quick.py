@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _torch
 from .._operations import DATA, OPERATIONS
 from . import NOT_QUICK, _driver, _libraries, _settings, _types
 from ._access import VECTOR_BYTES
@@ -38,7 +39,7 @@ class _Ways:
 
 def _torch_ways() -> _Ways:
     torch: Any = sys.modules["torch"]
-    dtypes = _libraries.TORCH._dtypes
+    dtypes = _torch.dtypes()
 
     def facts(value: Any) -> _Facts:
         if value.requires_grad or not value.is_cuda or not value.is_contiguous() or value.is_neg():
