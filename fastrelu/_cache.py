@@ -60,8 +60,8 @@ def folder() -> Path | None:
         return None
 
 
-def _read_only() -> Path | None:
-    """Return the folder that Numba would choose if it could be written: an image may bring a warm cache along."""
+def _preferred() -> Path | None:
+    """Return the folder that Numba takes if it can be written. It may be there to be read: an image brings it along."""
     if not config.CACHE_DIR:
         return Path(__file__).parent / "__pycache__"
     subpath = getattr(CompileResultCacheImpl._locator_classes[0], "get_suitable_cache_subpath", None)
@@ -87,16 +87,28 @@ def _codegen():
     return cpu_target.target_context.codegen()
 
 
+def _read(path: Path) -> bytes | None:
+    """Return what `save` has put into a file, or None if it is not there or damaged."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    size = DIGEST().digest_size
+    checksum, payload = content[:size], content[size:]
+    return payload if payload and DIGEST(payload).digest() == checksum else None
+
+
 def load(name: str, sig) -> Compiled | None:
     """Return a function from the cache, or None."""
-    file, content = _file(name, sig), b""
-    for where in dict.fromkeys((folder(), _read_only())):
-        with contextlib.suppress(OSError):
-            content = content or (where / file).read_bytes() if where else content
-    size = DIGEST().digest_size
-    if len(content) <= size or DIGEST(content[size:]).digest() != content[:size]:
+    file = _file(name, sig)
+    for find in (_preferred, folder):  # `folder` tries whether it can write, for which a warm start need not wait
+        where = find()
+        payload = _read(where / file) if where else None
+        if payload is not None:
+            break
+    else:
         return None
-    entry, serialized = pickle.loads(content[size:])
+    entry, serialized = pickle.loads(payload)
     rtsys.initialize(cpu_target.target_context)  # parallel code refers to symbols of Numba's runtime
     library = _codegen().unserialize_library(serialized)
     return Compiled(library, library.get_pointer_to_function(entry))
