@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastrelu._bench import plot, view
 
-FOLDER = Path(__file__).parent / "results" / "cuda"
 NOT_RECORDED = (
     "Not recorded yet: no run on a GPU has been made, and nothing is claimed. On a machine with one:"
     " `python bench/cuda_bench.py --output bench/results/cuda/<gpu>.json`, then `python bench/report.py`."
@@ -20,12 +18,6 @@ NOT_RECORDED = (
 
 Result = Mapping[str, Any]
 Row = Mapping[str, Any]
-
-
-def load_all(folder: Path = FOLDER) -> dict[str, Result]:
-    """Return the recorded results by file name, the latest first."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    return dict(sorted(found.items(), key=lambda row: row[1]["machine"]["date"], reverse=True))
 
 
 def line(machine: Mapping[str, Any]) -> str:

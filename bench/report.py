@@ -271,7 +271,7 @@ def main() -> int:
     found = results.load_all(given.results)
     (given.root / "docs").mkdir(exist_ok=True)
     (given.root / "docs" / "benchmarks.md").write_text(benchmarks_page(found))
-    on_gpus = cuda_report.load_all(given.results / "cuda")
+    on_gpus = results.load_all(given.results / "cuda")
     (given.root / "docs" / "benchmarks_gpu.md").write_text(cuda_report.page(on_gpus, table))
     if not given.no_plots:
         for name, result in on_gpus.items():

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
-_FORMULAS = {
-    "relu": (1, lambda x: x if x > 0 else 0),
-    "leaky_relu": (2, lambda x, slope: x if x > 0 else x * slope),
-    "relu_grad": (1, lambda x: 1 if x > 0 else 0),
-    "leaky_relu_grad": (2, lambda x, slope: 1 if x > 0 else slope),
-    "relu_backward": (2, lambda grad, x: grad if x > 0 else 0),
-    "leaky_relu_backward": (3, lambda grad, x, slope: grad if x > 0 else grad * slope),
-}
+import numpy as np
+
+from .cases import BACKWARD
 
 
-@functools.cache
-def vectorized(operation: str, dtype: str, target: str) -> Any:
-    """Return the compiled ufunc of an operation for "cpu" or "parallel"."""
-    import numba
-
-    count, formula = _FORMULAS[operation]
-    signature = f"{dtype}({', '.join([dtype] * count)})"
-    return numba.vectorize([signature], target=target)(formula)
-
-
-def loop(operation: str, dtype: str, function: Any) -> Any:
-    """Return a user's compiled loop over one-dimensional arrays, with a function of fastrelu or the formula in it."""
-    import numba
-    import numpy as np
-
-    zero, one = (np.dtype(dtype).type(value) for value in (0, 1))  # plain 0 and 1 would make the formulas float64
-    by_hand = {
+def formulas(zero: Any, one: Any) -> Mapping[str, Callable[..., Any]]:
+    """Return the obvious formula of each operation."""
+    return {
         "relu": lambda x: x if x > zero else zero,
         "leaky_relu": lambda x, slope: x if x > zero else x * slope,
         "relu_grad": lambda x: one if x > zero else zero,
@@ -39,29 +21,31 @@ def loop(operation: str, dtype: str, function: Any) -> Any:
         "relu_backward": lambda grad, x: grad if x > zero else zero,
         "leaky_relu_backward": lambda grad, x, slope: grad if x > zero else grad * slope,
     }
-    f = function or numba.njit(by_hand[operation])
-    if operation in ("relu", "relu_grad"):
 
-        def run(x: Any, out: Any) -> None:
-            for i in range(x.size):
-                out[i] = f(x[i])
 
-    elif operation == "relu_backward":
+@functools.cache
+def vectorized(operation: str, dtype: str, target: str) -> Any:
+    """Return the compiled ufunc of an operation for "cpu" or "parallel"."""
+    import numba
 
-        def run(grad: Any, x: Any, out: Any) -> None:  # type: ignore[misc]
-            for i in range(x.size):
-                out[i] = f(grad[i], x[i])
+    formula = formulas(0, 1)[operation]
+    signature = f"{dtype}({', '.join([dtype] * formula.__code__.co_argcount)})"
+    return numba.vectorize([signature], target=target)(formula)
 
-    elif operation == "leaky_relu_backward":
 
-        def run(grad: Any, x: Any, slope: Any, out: Any) -> None:  # type: ignore[misc]
-            for i in range(x.size):
-                out[i] = f(grad[i], x[i], slope)
+def loop(operation: str, dtype: str, function: Any) -> Any:
+    """Return a user's compiled loop over one-dimensional arrays, with a function of fastrelu or the formula in it."""
+    import numba
 
-    else:
+    zero, one = (np.dtype(dtype).type(value) for value in (0, 1))  # plain 0 and 1 would make the formulas float64
+    f = function or numba.njit(formulas(zero, one)[operation])
 
-        def run(x: Any, slope: Any, out: Any) -> None:  # type: ignore[misc]
-            for i in range(x.size):
-                out[i] = f(x[i], slope)
+    def forward(x: Any, out: Any, *slope: Any) -> None:
+        for i in range(x.size):
+            out[i] = f(x[i], *slope)
 
-    return numba.njit(run)
+    def backward(grad: Any, x: Any, out: Any, *slope: Any) -> None:
+        for i in range(x.size):
+            out[i] = f(grad[i], x[i], *slope)
+
+    return numba.njit(backward if operation in BACKWARD else forward)

@@ -240,9 +240,9 @@ def _loop(name: str, role: str, ours: bool) -> Provider:
         return naive.loop(operation, names.case.dtype, function)
 
     code = {
-        (R, "loop"): "f(x, out)", (L, "loop"): "f(x, s[()], out)",
-        (RG, "loop"): "f(x, out)", (LG, "loop"): "f(x, s[()], out)",
-        (RB, "loop"): "f(grad, x, out)", (LB, "loop"): "f(grad, x, s[()], out)",
+        (R, "loop"): "f(x, out)", (L, "loop"): "f(x, out, s[()])",
+        (RG, "loop"): "f(x, out)", (LG, "loop"): "f(x, out, s[()])",
+        (RB, "loop"): "f(grad, x, out)", (LB, "loop"): "f(grad, x, out, s[()])",
     }  # fmt: skip
     return Provider(
         name, role, code, {"f": compiled}, ("float32", "float64"), layouts=("contiguous",),
