@@ -19,9 +19,9 @@ DEFAULT_PARALLEL_MIN_BYTES = 3 << 18
 
 
 #: Where streaming stores begin at most. A virtual machine reports the whole of a cache that it shares with others: an
-#: Intel Xeon with AMX said 480 MiB to its two cores, yet streaming over plain took 1.14 at 32 MiB of
-#: output, 0.78 at 64 MiB and 0.90 at 128 MiB for relu, 0.81, 0.73 and 0.74 for relu_backward (`python bench/tune.py`,
-#: 2026-11-21).
+#: Intel Xeon with AMX said 480 MiB to its two cores, yet streaming over plain took 1.10 at 16 MiB of output, 0.93 at
+#: 32 MiB, 0.58 at 64 MiB and 0.66 at 128 MiB for relu; 1.01, 0.83, 0.60 and 0.67 for relu_backward
+#: (`python bench/tune.py`, 2026-11-21).
 STREAMING_MIN_BYTES_AT_MOST = 32 << 20
 
 
