@@ -4,35 +4,11 @@ import os
 
 import pytest
 
-from .children import CHECK, LAYERS, python
+from .children import CHECK, FORKING, LAYERS, python
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 
-#: `wait(fork(work))` runs work in a forked child, which is killed if it hangs, and sees to it that it ended well.
-FORK = (
-    CHECK
-    + """
-import os, signal, sys, threading, time, traceback, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # of forks while threads run, from Python 3.12 on
-def fork(work, *args):
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        signal.alarm(40)
-        work(*args)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-def wait(*pids):
-    ends = [os.waitpid(pid, 0)[1] for pid in pids]
-    assert not any(ends), ends
-"""
-)
+FORK = CHECK + FORKING
 
 
 @LAYERS

@@ -9,6 +9,7 @@ import textwrap
 
 import pytest
 
+from .children import FORKING
 from .helpers import run_python
 
 HAS_FORK = hasattr(os, "fork")
@@ -195,9 +196,8 @@ class TestFork:
         """Under omp, a child that entered a parallel region would be killed."""
         python(
             CHECK
+            + FORKING
             + """
-import os, warnings
-warnings.simplefilter("ignore")
 check(1_000_000)
 assert fastrelu.explain(fastrelu.relu, np.zeros(1_000_000)).target == "parallel"
 def child():
@@ -212,18 +212,8 @@ def child():
         assert "fork" in str(error)
     else:
         raise AssertionError("forced parallel in a forked child")
-def fork(then):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            then()
-        except BaseException:
-            import traceback; traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-fork(child)
-fork(lambda: (child(), fork(child)))
+wait(fork(child))
+wait(fork(lambda: (child(), wait(fork(child)))))
 check(1_000_000)
 assert fastrelu.explain(fastrelu.relu, np.zeros(1_000_000)).target == "parallel"
 """,
@@ -232,48 +222,26 @@ assert fastrelu.explain(fastrelu.relu, np.zeros(1_000_000)).target == "parallel"
     def test_child_of_a_serial_parent_may_be_parallel(self):
         python(
             CHECK
+            + FORKING
             + """
-import os
 check(10)
-pid = os.fork()
-if pid == 0:
-    try:
-        check(1_000_000)
-        assert fastrelu.explain(fastrelu.relu, np.zeros(1_000_000)).target == "parallel"
-    except BaseException:
-        import traceback; traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-assert os.waitpid(pid, 0)[1] == 0
+def child():
+    check(1_000_000)
+    assert fastrelu.explain(fastrelu.relu, np.zeros(1_000_000)).target == "parallel"
+wait(fork(child))
 """,
         )
 
     def test_fork_while_another_thread_compiles(self, tmp_path):
         python(
             CHECK
+            + FORKING
             + """
-import os, threading, time, warnings
-warnings.simplefilter("ignore")
 thread = threading.Thread(target=check)
 thread.start()
 for k in range(5):
     time.sleep(0.05)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            check()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    for _ in range(600):
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            break
-        time.sleep(0.1)
-    else:
-        os.kill(pid, 9)
-        raise AssertionError("the child hangs")
-    assert status == 0, status
+    wait(fork(check))
 thread.join()
 """,
             NUMBA_CACHE_DIR=str(tmp_path),
