@@ -15,6 +15,16 @@ from ._api import (
     relu_grad,
     relu_grad_,
 )
+from ._api_masks import (
+    leaky_relu_backward_from_mask,
+    leaky_relu_backward_from_mask_,
+    leaky_relu_with_mask,
+    leaky_relu_with_mask_,
+    relu_backward_from_mask,
+    relu_backward_from_mask_,
+    relu_with_mask,
+    relu_with_mask_,
+)
 from ._config import configure, explain, show_config, warmup
 
 __version__ = "0.1.0"
@@ -27,14 +37,22 @@ __all__ = [
     "leaky_relu_",
     "leaky_relu_backward",
     "leaky_relu_backward_",
+    "leaky_relu_backward_from_mask",
+    "leaky_relu_backward_from_mask_",
     "leaky_relu_grad",
     "leaky_relu_grad_",
+    "leaky_relu_with_mask",
+    "leaky_relu_with_mask_",
     "relu",
     "relu_",
     "relu_backward",
     "relu_backward_",
+    "relu_backward_from_mask",
+    "relu_backward_from_mask_",
     "relu_grad",
     "relu_grad_",
+    "relu_with_mask",
+    "relu_with_mask_",
     "show_config",
     "ufuncs",
     "warmup",

@@ -6,14 +6,14 @@ and strides. So jobs are kept, and the next call that looks the same fills in it
 
 import ctypes
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import _threads, _tuning
 from ._layout import ALLOWED, AXES, AXIS, JOB_HEAD, RUN_JOB, SHARED
-from ._operations import DATA, OPERATIONS
+from ._operations import ARGUMENTS, DATA
 
 #: So many jobs are kept; then all are dropped, which costs the next call of each kind its plan.
 KEPT = 1024
@@ -36,6 +36,14 @@ def start(job: Any, table: np.ndarray, parallel: bool) -> None:
     _runner(int(table[RUN_JOB]))(job, table.ctypes.data, parallel)
 
 
+class _New(NamedTuple):
+    """An output that the call allocates: its type, and the shape and order of its axes."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    axes: Sequence[int]
+
+
 class _Known(NamedTuple):
     words: Any
     job: bytes
@@ -47,33 +55,32 @@ class _Known(NamedTuple):
     dtype: np.dtype
     #: From an array's own address to where the job begins in it: the other end, where a stride is negative
     offsets: Sequence[int]
-    #: Shape and order of the axes of an output that the call allocates
-    shape: tuple[int, ...]
-    axes: Sequence[int]
+    new: Sequence[_New | None]
 
 
 _known: dict[Key, _Known] = {}
 
 
-def key(name: str, operands: Sequence[Any], out: Any, target: str | None) -> Key | None:
+def key(name: str, operands: Iterable[Any], outputs: Iterable[Any], target: str | None) -> Key | None:
     """Return what a call's job follows from, or None where that is more than layouts."""
     if not (target is None or type(target) is str):
         return None
     parts: list[Any] = [name, target, _tuning.settings.generation]
-    if out is None:
-        parts.append(None)
-    elif type(out) is np.ndarray and out.flags.writeable:
-        parts += out.dtype, out.shape, out.strides
-    else:
-        return None
-    for argument, value in zip(OPERATIONS[name], operands, strict=True):
+    for out in outputs:
+        if out is None:
+            parts.append(None)
+        elif type(out) is np.ndarray and out.flags.writeable:
+            parts += out.dtype, out.shape, out.strides
+        else:
+            return None
+    for argument, value in zip(ARGUMENTS[name], operands, strict=True):
         if type(value) is np.ndarray:
-            if value is out:
-                parts.append("out")
-            elif out is not None and np.may_share_memory(value, out):
-                return None
-            else:
-                parts += value.dtype, value.shape, value.strides
+            for out in outputs:
+                if value is out:
+                    parts.append("out")
+                elif out is not None and np.may_share_memory(value, out):
+                    return None
+            parts += value.dtype, value.shape, value.strides
         elif type(value) is float and argument not in DATA:
             parts.append(float)
         else:
@@ -81,21 +88,23 @@ def key(name: str, operands: Sequence[Any], out: Any, target: str | None) -> Key
     return tuple(parts)
 
 
-def run(key: Key, operands: Sequence[Any], out: np.ndarray | None) -> np.ndarray | None:
-    """Run a call whose key is known; return its result, else None."""
+def run(key: Key, operands: Iterable[Any], outputs: Iterable[Any]) -> list[np.ndarray] | None:
+    """Run a call whose key is known; return its outputs, else None."""
     known = _known.get(key)
     if known is None:
         return None
-    if out is None:
-        out = np.empty(known.shape, known.dtype).transpose(known.axes)
+    results = [
+        np.empty(new.shape, new.dtype).transpose(new.axes) if new is not None else out
+        for new, out in zip(known.new, outputs, strict=True)
+    ]
     arrays = [value if type(value) is np.ndarray else _number(value, known.dtype) for value in operands]
     job = known.words.from_buffer_copy(known.job)
     place = known.place
-    for array, offset in zip((*arrays, out), known.offsets, strict=True):
+    for array, offset in zip((*arrays, *results), known.offsets, strict=True):
         job[place] = array.ctypes.data + offset
         place += known.step
     start(job, known.table, known.parallel)
-    return out
+    return results
 
 
 def _number(value: float, dtype: np.dtype) -> np.ndarray:
@@ -104,21 +113,28 @@ def _number(value: float, dtype: np.dtype) -> np.ndarray:
 
 
 def remember(
-    key: Key, job: np.ndarray, arrays: Sequence[np.ndarray], table: np.ndarray, parallel: bool, allocated: bool
+    key: Key, job: np.ndarray, arrays: Sequence[np.ndarray], outputs: Sequence[Any], table: np.ndarray, parallel: bool
 ) -> None:
-    """Keep a job that was made for these arrays, the output last."""
-    result = arrays[-1]
-    axes = sorted(range(result.ndim), key=lambda axis: -result.strides[axis])
-    shape = tuple(result.shape[axis] for axis in axes)
-    back = tuple(int(axis) for axis in np.argsort(axes))
-    if allocated and np.empty(shape, result.dtype).transpose(back).strides != result.strides:
-        return
+    """Keep a job that was made for these arrays; the last ones are the outputs, None for those that were allocated."""
+    new: list[_New | None] = []
+    for given, result in zip(outputs, arrays[len(arrays) - len(outputs) :], strict=True):
+        new.append(None if given is not None else _layout_of(result))
+        if given is None and new[-1] is None:
+            return
     axes_of_job = int(job[AXES])
     place, step = JOB_HEAD + AXIS * axes_of_job, axes_of_job + 1
     offsets = [int(job[place + step * k]) - array.ctypes.data for k, array in enumerate(arrays)]
     if len(_known) >= KEPT:
         _known.clear()
     words = ctypes.c_int64 * len(job)
-    _known[key] = _Known(
-        words, job.tobytes(), place, step, table, parallel, result.dtype, offsets, shape, back
-    )  # fmt: skip
+    dtype = arrays[len(arrays) - len(outputs)].dtype
+    _known[key] = _Known(words, job.tobytes(), place, step, table, parallel, dtype, offsets, new)
+
+
+def _layout_of(array: np.ndarray) -> _New | None:
+    """Return how to allocate an array like this one, or None where a new one would have other strides."""
+    axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    shape = tuple(array.shape[axis] for axis in axes)
+    back = tuple(int(axis) for axis in np.argsort(axes))
+    alike = np.empty(shape, array.dtype).transpose(back).strides == array.strides
+    return _New(array.dtype, shape, back) if alike else None

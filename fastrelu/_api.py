@@ -23,8 +23,7 @@ def _fast(signature: str, *defaults: float) -> Callable[[F], F]:
 
 def _in_place(name: str, operands: tuple[Any, ...], target: str | None, kwargs: dict[str, Any]) -> Any:
     first = operands[0]
-    if _arrays.kind(first) == "host" and not _arrays.is_array(first):
-        raise TypeError(f"{name}_ works in place and needs an array, not {_arrays.type_name(first)}")
+    _arrays.check_in_place(f"{name}_", first)
     if "out" in kwargs:
         raise TypeError(f"{name}_() got an unexpected keyword argument 'out': it writes to its first argument")
     call(name, operands, first, target, kwargs)

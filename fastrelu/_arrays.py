@@ -54,3 +54,20 @@ def type_name(value: Any) -> str:
 def supported(dtype: np.dtype) -> bool:
     """Say whether our loops, or NumPy's safe casts to them, take a dtype."""
     return dtype.kind in "biu" or dtype.char in "efd"
+
+
+def checked(name: str, argument: str, value: Any) -> Any:
+    """Return an argument with lists made arrays, or raise TypeError for what no loop takes."""
+    if not (is_array(value) or isinstance(value, (np.generic, *NUMBERS))):
+        value = np.asarray(value)
+    if not supported(dtype_of(value)):
+        raise TypeError(
+            f"{name}: {argument} is a {type_name(value)}; accepted are bool, integers and float16, float32 and float64"
+        )
+    return value
+
+
+def check_in_place(name: str, value: Any) -> None:
+    """Raise TypeError for what a twin cannot write to: a list, or a number."""
+    if kind(value) == "host" and not is_array(value):
+        raise TypeError(f"{name} works in place and needs an array, not {type_name(value)}")

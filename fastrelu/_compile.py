@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import _threads, _tuning
-from ._layout import ALLOWED, KERNEL, LARGE, LAUNCHER, LOOP, OWNER, RUN_JOB, RUN_UNIT, WANTS
+from ._layout import ALLOWED, KERNEL, LARGE, LAUNCHER, LOOP, OWNER, RUN_FLAT_UNIT, RUN_JOB, RUN_UNIT, WANTS
+from ._operations import MASKED
 from ._versions import needed
 
 T = TypeVar("T")
@@ -20,9 +21,11 @@ slots: list[tuple[str, np.dtype, str, np.ndarray]] = []
 @functools.cache
 def _kernel(operation: str, kind: str) -> Any:
     with needed("numba"):
-        from . import _kernels
-
-    return _kernels.build(operation, np.dtype(kind))
+        if operation in MASKED:
+            from ._mask_kernels import build
+        else:
+            from ._kernels import build
+    return build(operation, np.dtype(kind))
 
 
 @functools.cache
@@ -141,6 +144,8 @@ def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int
 
     if key not in _jobs:
         locked(compile_kernel)
+    if operation in MASKED and not table[RUN_FLAT_UNIT]:
+        locked(lambda: provide(target, RUN_FLAT_UNIT))
     if not table[RUN_JOB] or not table[place]:
         if parallel:
             _threads.start_here()

@@ -59,13 +59,13 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         except TypeError:
             plan(name, operands, out, target, kwargs)
             raise
-    key = None if kwargs else _again.key(name, operands, out, target)
-    if key is not None and (result := _again.run(key, operands, out)) is not None:
-        return result
+    key = None if kwargs else _again.key(name, operands, (out,), target)
+    if key is not None and (results := _again.run(key, operands, (out,))) is not None:
+        return results[0]
     if (foreign := _foreign.enter(name, operands, out, kwargs)) is not None:
         _tuning.check_target(target, "target")
         if foreign.out is None:
-            foreign.allocate(_loop_dtype(name, foreign.operands, foreign.kwargs))
+            foreign.allocate(loop_dtype(name, foreign.operands, foreign.kwargs))
         call(name, foreign.operands, foreign.out, target, foreign.kwargs)
         return foreign.leave()
     todo = plan(name, operands, out, target, kwargs)
@@ -188,7 +188,7 @@ def _plan_host(
     arrays = [np.asarray(value) for value in operands]
     try:
         shape = np.broadcast_shapes(*(array.shape for array in arrays))
-        dtype = _loop_dtype(name, operands, kwargs)
+        dtype = loop_dtype(name, operands, kwargs)
     except (TypeError, ValueError, RuntimeError):  # the ufunc says what is wrong with it, or takes more axes
         return Plan("ufunc", target or "serial", operands=operands, table=table)
     nbytes = math.prod(shape) * dtype.itemsize
@@ -223,7 +223,7 @@ def _plan_host(
         path,
         "parallel" if parallel or target == "parallel" else "serial",
         "streaming" if streaming else "plain",
-        _reasons(target, parallel, streaming, obstacle, path, nbytes),
+        reasons(target, parallel, streaming, obstacle, path, nbytes),
         operands,
         dtype,
         table,
@@ -233,15 +233,8 @@ def _plan_host(
 def _checked(name: str, operands: Sequence[Any], out: Any) -> list[Any]:
     """Return the operands with lists made arrays, or raise TypeError for what no loop takes."""
     checked = [
-        value if _arrays.is_array(value) or isinstance(value, (np.generic, *_arrays.NUMBERS)) else np.asarray(value)
-        for value in operands
+        _arrays.checked(name, argument, value) for argument, value in zip(OPERATIONS[name], operands, strict=True)
     ]
-    for argument, value in zip(OPERATIONS[name], checked, strict=True):
-        if not _arrays.supported(_arrays.dtype_of(value)):
-            raise TypeError(
-                f"{name}: {argument} is a {_arrays.type_name(value)}; accepted are bool, integers and "
-                "float16, float32 and float64"
-            )
     if out is not None and not _arrays.is_array(out):
         raise TypeError(f"{name}: out must be an array, not {_arrays.type_name(out)}")
     return checked
@@ -264,7 +257,7 @@ def _overlapping(arrays: Sequence[np.ndarray], out: np.ndarray | None) -> bool:
     return out is not None and any(np.may_share_memory(out, array) for array in arrays)
 
 
-def _reasons(
+def reasons(
     target: str | None, parallel: bool, streaming: bool, obstacle: str, path: str, nbytes: int
 ) -> dict[str, str]:
     """Say for each choice that was not made why not."""
@@ -296,7 +289,7 @@ def _reasons(
     return reasons
 
 
-def _loop_dtype(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) -> np.dtype:
+def loop_dtype(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) -> np.dtype:
     """Return the type of the loop that NumPy would choose."""
     weak = (int, float, complex)
     kinds = [type(v) if type(v) in weak else np.asarray(v).dtype for v in operands]

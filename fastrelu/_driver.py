@@ -41,6 +41,7 @@ from ._layout import (
     RECOVER,
     RECOVER_AT_MOST,
     RESUME,
+    RUN_FLAT_UNIT,
     RUN_JOB,
     RUN_UNIT,
     SHARED,
@@ -261,6 +262,45 @@ def run_unit(job, unit):
     return 0
 
 
+def run_flat_unit(job, unit):
+    """Run one unit of a job whose last operand is a mask: a stretch of the elements as C order counts them.
+
+    The kernel is called for each stretch that lies in one row; behind the operands' addresses it finds the number of
+    the first bit. A unit begins at a whole byte of the mask, so that no two of them share one.
+    """
+    operands = peek(job, JOB_OPERANDS)
+    axes = peek(job, AXES)
+    table = job + 8 * (JOB_HEAD + AXIS * axes)  # per operand: an address and a stride per axis
+    width = axes + 1
+    last = JOB_HEAD + AXIS * (axes - 1)
+    pointers = stack(MAX_OPERANDS)
+    strides = stack(MAX_OPERANDS)
+    for k in range(operands):
+        poke(strides, k, peek(table, k * width + axes))
+    size = 1
+    for axis in range(axes):
+        size *= peek(job, JOB_HEAD + AXIS * axis)
+    start = unit * peek(job, last + 1)
+    stop = min(size, start + peek(job, last + 1))
+    while start < stop:
+        for k in range(operands):
+            place = peek(table, k * width)
+            remaining = start
+            for axis in range(axes - 1, -1, -1):
+                extent = peek(job, JOB_HEAD + AXIS * axis)
+                place += remaining % extent * peek(table, k * width + 1 + axis)
+                remaining //= extent
+            poke(pointers, k, place)
+        poke(pointers, operands, start)
+        length = peek(job, last)
+        n = min(length - start % length, stop - start)
+        call4(peek(job, JOB_KERNEL), pointers, n, strides, peek(job, JOB_STREAM))
+        start += n
+    if peek(job, JOB_STREAM):
+        stream_fence()
+    return 0
+
+
 @register_jitable
 def run_streaming(job, pointers, n, strides):
     """Run a kernel with streaming stores on the whole cache lines of its output, plainly on both ends."""
@@ -285,7 +325,10 @@ def run_streaming(job, pointers, n, strides):
 
 _word = types.intp
 #: The parts by the place in a table where their address goes; the inner loop's goes into each slot.
-_PARTS = {LARGE: (large, 4), RUN_JOB: (run_job, 3), RUN_UNIT: (run_unit, 2), LAUNCHER: (launcher, 1)}
+_PARTS = {
+    LARGE: (large, 4), RUN_JOB: (run_job, 3), RUN_UNIT: (run_unit, 2), RUN_FLAT_UNIT: (run_flat_unit, 2),
+    LAUNCHER: (launcher, 1),
+}  # fmt: skip
 
 
 def build_inner_loop() -> Any:

@@ -37,11 +37,33 @@ def enter(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any
     kwargs : mapping
         Keyword arguments of NumPy's ufuncs.
     """
+    where = kwargs.get("where", True)
+    found = library_of(name, (*OPERATIONS[name], "where", "out"), (*operands, where, out))
+    if found is None:
+        return None
+    library, made = found
+    views = [
+        library.view(name, argument, value) if ours else value
+        for argument, value, ours in zip(OPERATIONS[name], operands, made, strict=False)
+    ]
+    options = library.options(name, kwargs)
+    if made[-2]:
+        options["where"] = library.view(name, "where", where)
+    order = options.pop("order", "K")
+    if order not in _ORDERS:
+        raise ValueError(f"{name}: order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
+    options.pop("subok", None)
+    into = None if out is None else library.writable(name, "out", out)
+    return HostCall(name, library, operands, views, out, into, options, order)
+
+
+def library_of(name: str, arguments: Sequence[str], values: Sequence[Any]) -> "tuple[Library, list[bool]] | None":
+    """Return the library whose arrays in host memory are among a call's arguments, and which arguments they are.
+
+    None where there is none, or one of them is in the memory of a GPU. TypeError for what cannot stand beside them.
+    """
     if "torch" not in sys.modules and "jax" not in sys.modules:
         return None
-    where = kwargs.get("where", True)
-    arguments = (*OPERATIONS[name], "where", "out")
-    values = (*operands, where, out)
     kinds = [_arrays.kind(value) for value in values]
     libraries = [_LIBRARIES.get(kind) for kind in kinds]
     first = next((k for k, library in enumerate(libraries) if library is not None), None)
@@ -59,26 +81,15 @@ def enter(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any
     for argument, value, library in zip(arguments, values, libraries, strict=True):
         if library is not found:
             _check_companion(name, argument, value, f"{arguments[first]} is a {found.label}")
-    views = [
-        value if library is None else found.view(name, argument, value)
-        for argument, value, library in zip(OPERATIONS[name], operands, libraries, strict=False)
-    ]
-    options = found.options(name, kwargs)
-    if libraries[-2] is not None:
-        options["where"] = found.view(name, "where", where)
-    order = options.pop("order", "K")
-    if order not in _ORDERS:
-        raise ValueError(f"{name}: order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
-    options.pop("subok", None)
-    into = None if out is None else found.writable(name, "out", out)
-    return HostCall(name, found, operands, views, out, into, options, order)
+    return found, [library is found for library in libraries]
 
 
 def _check_companion(name: str, argument: str, value: Any, other: str) -> None:
     """Raise TypeError for what cannot stand beside an array of a library: everything but its arrays and numbers."""
-    if argument == "out" and value is None:
+    output = argument.endswith("out")
+    if output and value is None:
         return
-    if isinstance(value, (*_arrays.NUMBERS, np.generic)) and argument != "out":
+    if isinstance(value, (*_arrays.NUMBERS, np.generic)) and not output:
         dtype = _arrays.dtype_of(value)
         # `where` is read as true or false by NumPy, which also says what is wrong with it
         if argument == "where" or _arrays.supported(dtype):
@@ -103,7 +114,7 @@ class HostCall:
     """One call on arrays of a library, as NumPy sees it."""
 
     name: str
-    library: "_Library"
+    library: "Library"
     given: Sequence[Any]
     operands: Sequence[Any]
     result: Any
@@ -142,7 +153,7 @@ class HostCall:
         return self.result
 
 
-class _Library:
+class Library:
     """What `enter` asks of a library."""
 
     label = ""
@@ -185,7 +196,7 @@ class _Library:
         """Note that a caller's array has been written to behind its library's back."""
 
 
-class _Torch(_Library):
+class _Torch(Library):
     label = "torch.Tensor"
 
     def on_gpu(self, value: Any) -> bool:
@@ -264,7 +275,7 @@ class _Torch(_Library):
             torch.autograd.graph.increment_version(value)
 
 
-class _Jax(_Library):
+class _Jax(Library):
     label = "jax.Array"
 
     def check_kind(self, name: str, argument: str, value: Any) -> None:
@@ -317,4 +328,4 @@ class _Jax(_Library):
             return jax.device_put(out, may_alias=True)
 
 
-_LIBRARIES: dict[str, _Library] = {"torch": _Torch(), "jax": _Jax()}
+_LIBRARIES: dict[str, Library] = {"torch": _Torch(), "jax": _Jax()}

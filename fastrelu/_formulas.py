@@ -57,3 +57,18 @@ def leaky_relu_backward(grad, x, negative_slope, at_zero):
     if x == zero:
         return grad * at_zero
     return grad
+
+
+@vectorize
+def active(x):
+    return not x <= type(x)(0)  # NaN is active: its gradient passes
+
+
+@vectorize
+def relu_backward_from_mask(grad, active):
+    return grad if active else type(grad)(0)
+
+
+@vectorize
+def leaky_relu_backward_from_mask(grad, active, negative_slope):
+    return grad if active else grad * negative_slope

@@ -14,6 +14,7 @@ and runs it scalar in place; the cure, a copy of each loop per aliased operand, 
 
 import contextlib
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
@@ -42,7 +43,7 @@ class Distinct(ir.values.MDValue):
     __hash__ = object.__hash__
 
 
-class _Element:
+class Element:
     """How one element is stored in memory and what the formula computes with."""
 
     def __init__(self, context, dtype):
@@ -94,8 +95,8 @@ def counted(builder, n):
     builder.position_at_end(after)
 
 
-def _loop(builder, element, formula, operands, steps, n, *, independent):
-    """Emit ``for i in range(n): out[i] = formula(...)``.
+def loop(builder, elements, formula, operands, steps, n, *, independent):
+    """Emit ``for i in range(n): out[i] = formula(...)``; `elements`, `operands` and `steps` end with the output's.
 
     Operands are pointers to bytes; a step of None marks one that is a value already. Addresses must stay
     pointers: with integers made into pointers inside the loop, LLVM's vectoriser gives up.
@@ -109,9 +110,9 @@ def _loop(builder, element, formula, operands, steps, n, *, independent):
         ]
         values = [
             place if step is None else element.load(builder, place, group)
-            for place, step in zip(places[:-1], steps[:-1], strict=True)
+            for element, place, step in zip(elements[:-1], places[:-1], steps[:-1], strict=True)
         ]
-        element.store(builder, formula(builder, values), places[-1], group)
+        elements[-1].store(builder, formula(builder, values), places[-1], group)
         if group:
             name.operands += (hint(module, "parallel_accesses", group),)
         if isinstance(n, ir.Constant):
@@ -133,27 +134,38 @@ def _streaming_loop(builder, element, formula, operands, steps, n):
     L1 cache and streaming those needed no loop of its own, but took 1.09 to 1.14 times as long: reads wait while
     a block is written.) The caller gives an aligned output and whole lines.
     """
-    with builder.goto_entry_block():
-        line = builder.alloca(VECTOR)
-        line.align = LINE
+    buffer = line_buffer(builder)
     lanes = WORD(LINE // element.size)
-    streamed = builder.module.add_metadata([INT32(1)])
     lines = builder.sdiv(n, lanes)
     with counted(builder, lines) as (index, name):
         start = builder.mul(index, WORD(LINE))
         here = [op if step is None else builder.gep(op, [start]) for op, step in zip(operands, steps, strict=True)]
-        buffer = builder.bitcast(line, BYTE.as_pointer())
-        _loop(builder, element, formula, [*here[:-1], buffer], steps, lanes, independent=True)
-        value = builder.load(line, align=LINE)
-        if element.half:
-            # Where the processor computes with vectors of half (AVX512-FP16), LLVM would store one, for which it knows
-            # no streaming instruction, and silently take a plain one
-            value = _opaque(builder, value)
-        store = builder.store(value, builder.bitcast(here[-1], VECTOR.as_pointer()), align=LINE)
-        store.set_metadata("nontemporal", streamed)
+        elements = [element] * len(steps)
+        loop(builder, elements, formula, [*here[:-1], buffer], steps, lanes, independent=True)
+        store_line(builder, element, buffer, here[-1], streamed=True)
         # Not unrolled: with nothing between two lines but their load and store, an Intel Xeon with AMX took 1.4 times
         # as long, for an array far larger than its caches, in this loop and in C alike; four nops cured it too
         name.operands += (hint(builder.module, "unroll.disable"),)
+
+
+def line_buffer(builder):
+    """Return a place for one cache line on the stack."""
+    with builder.goto_entry_block():
+        line = builder.alloca(VECTOR)
+        line.align = LINE
+        return builder.bitcast(line, BYTE.as_pointer())
+
+
+def store_line(builder, element, buffer, place, *, streamed):
+    """Copy a line from its buffer to memory; past the caches, which asks for a place that is aligned."""
+    value = builder.load(builder.bitcast(buffer, VECTOR.as_pointer()), align=LINE)
+    if element.half and streamed:
+        # Where the processor computes with vectors of half (AVX512-FP16), LLVM would store one, for which it knows
+        # no streaming instruction, and silently take a plain one
+        value = _opaque(builder, value)
+    store = builder.store(value, builder.bitcast(place, VECTOR.as_pointer()), align=LINE if streamed else 1)
+    if streamed:
+        store.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
 
 
 def _opaque(builder, value):
@@ -164,10 +176,11 @@ def _opaque(builder, value):
     return builder.bitcast(builder.call(function, [builder.bitcast(value, kind)]), value.type)
 
 
-def _emit(context, builder, name, dtype, pointers, n, strides, streaming):
+def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
     """Emit the kernel's body: load the operands' addresses and strides, choose a loop, run it."""
-    element = _Element(context, dtype)
+    element = Element(context, dtype)
     names = OPERATIONS[name]
+    elements = [element] * (len(names) + 1)
     data = [k for k, operand in enumerate(names) if operand in DATA] + [len(names)]
     parameters = [k for k, operand in enumerate(names) if operand not in DATA]
     pyfunc = getattr(_formulas, name).__wrapped__
@@ -209,7 +222,7 @@ def _emit(context, builder, name, dtype, pointers, n, strides, streaming):
             with past_caches:
                 _streaming_loop(builder, element, formula, values, units, n)
             with plain:
-                _loop(builder, element, formula, values, units, n, independent=True)
+                loop(builder, elements, formula, values, units, n, independent=True)
 
     with builder.if_else(all_of(contiguous(data) + scalar(parameters))) as (fast, rest):
         with fast:
@@ -217,22 +230,27 @@ def _emit(context, builder, name, dtype, pointers, n, strides, streaming):
             simd(values, [None if k in parameters else unit for k in range(len(values))])
         with rest:
             if not parameters:
-                _loop(builder, element, formula, operands, steps, n, independent=False)
+                loop(builder, elements, formula, operands, steps, n, independent=False)
             else:
                 with builder.if_else(all_of(contiguous([*range(len(operands))]))) as (all_arrays, in_order):
                     with all_arrays:
                         simd(operands, [unit] * len(operands))
                     with in_order:
-                        _loop(builder, element, formula, operands, steps, n, independent=False)
+                        loop(builder, elements, formula, operands, steps, n, independent=False)
 
 
 def build(name: str, dtype: np.dtype) -> _cache.Compiled:
     """Return the kernel of an operation for a type, compiled or loaded from the cache."""
+    return compile_kernel(f"{name}-{dtype.name}", functools.partial(_emit, name=name, dtype=dtype))
+
+
+def compile_kernel(name: str, emit: Callable[..., None]) -> _cache.Compiled:
+    """Return ``kernel(pointers, n, strides, streaming)`` with a body that a function emits."""
 
     @intrinsic
     def run(typing_context, pointers, n, strides, streaming):
         def generate(context, builder, signature, arguments):
-            _emit(context, builder, name, dtype, *arguments)
+            emit(context, builder, *arguments)
             return context.get_dummy_value()
 
         return types.void(pointers, n, strides, streaming), generate
@@ -242,4 +260,4 @@ def build(name: str, dtype: np.dtype) -> _cache.Compiled:
         return 0
 
     word = types.intp
-    return _cache.compile_cfunc(f"{name}-{dtype.name}", kernel, word(*[word] * 4))
+    return _cache.compile_cfunc(name, kernel, word(*[word] * 4))

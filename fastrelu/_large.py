@@ -144,7 +144,7 @@ def run(
             used is not given for used, given in zip(iterator.operands, (*operands, result if out is None else out))
         )
         if key is not None and not copies:
-            _again.remember(key, job, iterator.operands, table, parallel, out is None)
+            _again.remember(key, job, iterator.operands, (out,), table, parallel)
         _again.start(job.ctypes.data, table, parallel)
     return result if out is None else out
 

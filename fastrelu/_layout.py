@@ -7,7 +7,10 @@ LOOP, KERNEL, OPERANDS, ITEMSIZE, TABLE, INDEX, WANTS, SLOT_WORDS = range(8)
 # LARGE to LAUNCHER are addresses of parts of the driver, 0 until they are compiled; IDENT is that of a function
 # that names the calling thread. Before the time of RESUME nothing runs in parallel. From OWNER on stand the names
 # of the threads that may have a team of threads.
-PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, LAUNCHER, RESUME, IDENT, OWNER = range(12)
+(
+    PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, RUN_FLAT_UNIT, LAUNCHER, RESUME,
+    IDENT, OWNER,
+) = range(13)  # fmt: skip
 #: Each of them has threads of its own under the omp layer. The first place is the main thread's. A choice: without a
 #: bound, 64 callers of 16 threads each made 1,041 threads.
 TEAMS = 4
@@ -19,7 +22,7 @@ DONE, WANTING = 0, 1
 # A job: its head, then (extent, block, count) per axis, then (address, stride per axis) per operand.
 JOB_RUN_UNIT, JOB_KERNEL, JOB_OPERANDS, JOB_ITEMSIZE, JOB_STREAM, JOB_UNITS, AXES, JOB_HEAD = range(8)
 AXIS = 3
-MAX_OPERANDS = 5
+MAX_OPERANDS = 5  # a job with a mask has four, and the number of its first bit takes the fifth place
 #: A one-dimensional job has two axes, the outer one of length 1.
 LINE_JOB = JOB_HEAD + 2 * AXIS + MAX_OPERANDS * 3
 
@@ -35,6 +38,9 @@ UNIT_BYTES = 1 << 16
 #: Streamed units are longer by this factor: each waits for its stores at its end. relu of 64,000,000 elements, time
 #: of the C in bench/limit.c over ours: 0.95 at 64 KiB, 1.00 at 256 KiB (two-core Intel Xeon with AMX, 2026-11-21).
 STREAMED = 4
+#: Those with a mask, whose units cannot begin at a line of the output, by this: relu_with_mask of 64,000,000 elements
+#: took 1.13 of relu's time at 256 KiB, 1.07 at 1 MiB, 1.05 at 2 MiB (the same machine and day).
+FLAT_STREAMED = 16
 #: Where there are fewer units than this, they are made smaller, so that there are as many. Seven units on two threads
 #: are four and three: relu_backward of 100,000 elements took 1.04 of torch's time with them, 0.82 with sixteen
 #: (the same machine and day); relu of as many gained nothing.

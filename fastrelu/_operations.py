@@ -1,6 +1,6 @@
 """The table of operations: which operands each one takes, in order, and which types it has loops for."""
 
-#: ``grad`` and ``x`` are data; the other operands are parameters, usually scalars.
+#: ``grad`` and ``x`` are data, and so is a ``mask``; the other operands are parameters, usually scalars.
 OPERATIONS = {
     "relu": ("x",),
     "leaky_relu": ("x", "negative_slope"),
@@ -9,7 +9,7 @@ OPERATIONS = {
     "relu_backward": ("grad", "x", "at_zero"),
     "leaky_relu_backward": ("grad", "x", "negative_slope", "at_zero"),
 }
-DATA = ("grad", "x")
+DATA = ("grad", "x", "mask")
 
 #: NumPy type characters. float16 comes first: NumPy takes the first loop that an input casts to safely.
 FLOATS = "efd"
@@ -20,3 +20,13 @@ INTEGERS = "?bBhHiIlLqQ"
 def typecodes(name: str) -> str:
     """Return the type characters for which an operation has a loop of its own."""
     return INTEGERS + FLOATS if name == "relu" else FLOATS
+
+
+#: Functions that write or read a mask, one bit per element of the data, beside their operands.
+MASKED = {
+    "relu_with_mask": ("x",),
+    "leaky_relu_with_mask": ("x", "negative_slope"),
+    "relu_backward_from_mask": ("grad", "mask"),
+    "leaky_relu_backward_from_mask": ("grad", "mask", "negative_slope"),
+}
+ARGUMENTS = {**OPERATIONS, **MASKED}

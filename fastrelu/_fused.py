@@ -1,0 +1,200 @@
+"""Functions that do more in a pass over memory than a ufunc can: what their calls have in common.
+
+A `Pass` is one call on arrays in host memory, of NumPy, PyTorch or JAX. Making it checks all arguments and decides how
+it runs, `explain` shows that, and `run` does it. Masks, counts and gradients of slopes are kinds of it.
+"""
+
+import functools
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import _again, _arrays, _compile, _foreign, _large, _threads, _tuning
+from ._dispatch import Explanation, loop_dtype, reasons
+from ._operations import DATA, OPERATIONS
+
+Arguments = Mapping[str, Any]
+
+
+class Pass:
+    """One call: `views` are its operands, of the loop's type and of one shape; `out` is where a given output lies."""
+
+    #: Names of the functions that this kind of pass serves, with the operation whose rules of types each follows.
+    functions: ClassVar[Mapping[str, str]]
+
+    def __init__(self, name: str, inputs: Arguments, outputs: Arguments, target: str | None) -> None:
+        self.name, self.given = name, {**inputs, **outputs}
+        self._enter(inputs, outputs)
+        first = next(iter(inputs))
+        self.shape = np.shape(self.inputs[first])
+        operation = self.functions[name]
+        operands = [
+            self.inputs.get(argument, self.inputs[first] if argument in DATA else 0.0)
+            for argument in OPERATIONS[operation]
+        ]
+        self.dtype = loop_dtype(operation, operands, {})
+        self.views = [self._view(argument) for argument in OPERATIONS[operation] if argument in self.inputs]
+        self.out = self.outputs.get("out")
+        self.check()
+        self.target = target or _tuning.settings.target
+        if self.target == "parallel" and (reason := _threads.unavailable()):
+            raise RuntimeError(f"target='parallel' is not available: {reason}")
+        self.table = self.target or "auto"
+        self.parallel, self.streaming = _large.decide(
+            self.views, self.out, self.views[0].size, self.dtype, self.table
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Raise what the arguments deserve."""
+        if self.out is not None:
+            if self.out.shape != self.shape:
+                raise ValueError(f"{self.name}: out has shape {self.out.shape}; the result has {self.shape}")
+            if not np.can_cast(self.dtype, self.out.dtype, "same_kind"):
+                kinds = f"the result is of dtype {self.dtype}, which does not cast to out of dtype {self.out.dtype}"
+                raise TypeError(f"{self.name}: {kinds}")
+
+    def run(self, key: _again.Key | None) -> Any:
+        """Do it, and return what the caller gets; keep the job for calls with the same key."""
+        raise NotImplementedError
+
+    def explain(self) -> Explanation:
+        """Say where it would run."""
+        nbytes = self.views[0].size * self.dtype.itemsize
+        refused = reasons(self.target, self.parallel, self.streaming, "", "driver", nbytes)
+        where = "parallel" if self.parallel or self.target == "parallel" else "serial"
+        store = "streaming" if self.streaming else "plain"
+        return Explanation(where, store, {key: why for key, why in refused.items() if key not in (where, store)})
+
+    def _enter(self, inputs: Arguments, outputs: Arguments) -> None:
+        """Take the arguments as NumPy sees them."""
+        found = _foreign.library_of(self.name, list(self.given), list(self.given.values()))
+        library, made = found or (None, [False] * len(self.given))
+        self._library: _foreign.Library | None = library
+        self._new: dict[str, Any] = {}
+        self.inputs: dict[str, Any] = {}
+        self.outputs: dict[str, np.ndarray] = {}
+        for (argument, value), ours in zip(self.given.items(), made, strict=True):
+            if argument in inputs:
+                if library is not None and ours:
+                    self.inputs[argument] = library.view(self.name, argument, value)
+                else:
+                    _refuse(self.name, argument, value)
+                    self.inputs[argument] = _arrays.checked(self.name, argument, value)
+            elif value is not None:
+                self.outputs[argument] = self._writable(argument, value)
+
+    def _writable(self, argument: str, value: Any) -> np.ndarray:
+        if self._library is not None:
+            return self._library.writable(self.name, argument, value)
+        _refuse(self.name, argument, value)
+        if not _arrays.is_array(value):
+            raise TypeError(f"{self.name}: {argument} must be an array, not {_arrays.type_name(value)}")
+        if not value.flags.writeable:
+            raise ValueError(f"{self.name}: {argument} is read-only")
+        return value
+
+    def _view(self, argument: str) -> np.ndarray:
+        """Return an operand in the loop's type, converted silently if need be, and in the shape of the data."""
+        with np.errstate(all="ignore"):
+            array = np.asarray(self.inputs[argument], self.dtype)
+        try:
+            return np.broadcast_to(array, self.shape)
+        except ValueError:
+            shapes = f"{argument} of shape {array.shape} does not broadcast to the shape {self.shape} of the data"
+            raise ValueError(f"{self.name}: {shapes}") from None
+
+    def memory(self, argument: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return an output's memory: what was given, or else new, laid out like the data where it has its shape."""
+        if argument in self.outputs:
+            return self.outputs[argument]
+        like = next(iter(self.inputs))
+        view = np.asarray(self.inputs[like])
+        if self._library is None:
+            return np.empty_like(view, dtype, subok=False) if shape == view.shape else np.empty(shape, dtype)
+        order, pattern = ("K", self.given[like]) if shape == view.shape else ("C", None)
+        self._new[argument], new = self._library.empty(self.name, shape, dtype, order, pattern, self.given[like])
+        return new
+
+    def leave(self, argument: str, memory: np.ndarray) -> Any:
+        """Return what the caller gets for an output: what was given, or the new array, a scalar for a scalar."""
+        if argument not in self.outputs:
+            return memory[()] if self._library is None else self._library.finish(self._new[argument], memory)
+        if self._library is not None:
+            self._library.written(self.given[argument])
+        return self.given[argument]
+
+    def start(self, job: np.ndarray, arrays: Sequence[np.ndarray], key: _again.Key | None) -> None:
+        """Run a job on arrays, and keep it if they are the caller's own or were allocated for him."""
+        table = _tuning.settings.tables[self.table]
+        given = [value if _arrays.is_array(value) else None for value in self.given.values()]
+        if (
+            key is not None
+            and self.shape
+            and all(
+                value is None or value.ctypes.data == array.ctypes.data
+                for value, array in zip(given, arrays, strict=True)
+            )
+        ):
+            _again.remember(key, job, arrays, given[len(self.inputs) :], table, self.parallel)
+        _again.start(job.ctypes.data, table, self.parallel)
+
+    def kernel(self) -> int:
+        """Return the address of the compiled kernel, and see to it that jobs can run."""
+        return _compile.for_job(self.name, self.dtype, self.table, self.parallel)
+
+
+def _refuse(name: str, argument: str, value: Any) -> None:
+    """Raise TypeError for an array that would come back as something else."""
+    plain = _arrays.is_array(value) and type(value).__array_ufunc__ is np.ndarray.__array_ufunc__
+    masked = "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)
+    if masked or (_arrays.kind(value) in ("override", "foreign") and not plain):
+        raise TypeError(
+            f"{name}: {argument} is a {_arrays.type_name(value)}; accepted are arrays of NumPy, PyTorch, JAX and Dask, "
+            "and of CuPy and Numba on a GPU: pass the array that it holds"
+        )
+
+
+def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Return an array, or a copy of it where writing `out` would change what is still to be read."""
+    same = array.ctypes.data == out.ctypes.data and array.strides == out.strides
+    if (same and array.dtype == out.dtype) or not np.may_share_memory(array, out):
+        return array
+    return array.copy()
+
+
+def call(kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None) -> Any:
+    """Run a function wherever its arguments are."""
+    slope = inputs.get("negative_slope")
+    if type(slope) in (int, bool):  # an integer must not choose another loop than a float does
+        inputs = {**inputs, "negative_slope": float(slope)}
+    _tuning.check_target(target, "target")
+    borrows = (target or _tuning.settings.target) == "parallel" and _threads.must_borrow()
+    key = None if borrows else _again.key(name, inputs.values(), outputs.values(), target)
+    if key is not None and (results := _again.run(key, inputs.values(), outputs.values())) is not None:
+        return tuple(results) if len(results) > 1 else results[0]
+    values = [*inputs.values(), *outputs.values()]
+    if any(type(value).__module__.startswith("dask.array") for value in values):
+        from . import _dask
+
+        return _dask.call(name, inputs, outputs, target)
+    if _on_gpu(values, target):
+        return _cuda().fused(name, inputs, outputs, target)
+    if borrows:
+        return _threads.lend(call, kind, name, inputs, outputs, target)
+    return kind(name, inputs, outputs, target).run(key)
+
+
+def _on_gpu(values: list[Any], target: str | None) -> bool:
+    kinds = {_arrays.kind(value) for value in values}
+    if (target or _tuning.settings.target) == "cuda" or "device" in kinds:
+        return True
+    return bool(kinds & {"torch", "jax", "foreign"}) and any(_cuda().is_device_array(value) for value in values)
+
+
+@functools.cache
+def _cuda() -> Any:
+    from . import _cuda as module
+
+    return module

@@ -1,0 +1,117 @@
+"""The one-bit backward pass: forward functions that also return which elements were active, and backward from that.
+
+What they compute is in `_formulas`, and the kernels are in `_mask_kernels`. Here is how a call becomes a job; the
+public functions are in `_api_masks`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import _again, _arrays, _tuning
+from ._fused import Pass, apart
+from ._layout import (
+    AXES,
+    AXIS,
+    EVEN,
+    FLAT_STREAMED,
+    JOB_HEAD,
+    JOB_ITEMSIZE,
+    JOB_KERNEL,
+    JOB_OPERANDS,
+    JOB_RUN_UNIT,
+    JOB_STREAM,
+    JOB_UNITS,
+    RUN_FLAT_UNIT,
+    UNIT_BYTES,
+)
+from ._operations import MASKED
+
+MASK = np.dtype(np.uint8)
+#: Elements of a unit are a multiple of this, so that it begins at a byte of the mask, and in an aligned one at a line.
+WHOLE = 512
+
+
+class MaskPass(Pass):
+    """A pass that writes a mask, `mask_out`, or reads one, `mask`."""
+
+    functions: ClassVar = {name: name.removesuffix("_with_mask").removesuffix("_from_mask") for name in MASKED}
+
+    def check(self) -> None:
+        super().check()
+        size = math.prod(self.shape)
+        argument = "mask" if "mask" in self.inputs else "mask_out"
+        mask = self.inputs.get(argument, self.outputs.get(argument))
+        self.length = -(-size // 8)
+        if mask is None:
+            return
+        if _arrays.dtype_of(mask) != np.uint8 or np.ndim(mask) != 1:
+            raise TypeError(
+                f"{self.name}: {argument} must be a one-dimensional array of uint8, not {_arrays.type_name(mask)}"
+            )
+        if mask.size != self.length:
+            raise ValueError(
+                f"{self.name}: {argument} has {mask.size} bytes; for {size} elements it must have {self.length}"
+            )
+        for other in (*self.views, self.out):
+            if argument == "mask_out" and other is not None and np.may_share_memory(mask, other):
+                raise ValueError(f"{self.name}: mask_out shares memory with another argument")
+
+    def run(self, key: _again.Key | None) -> Any:
+        reads = "mask" in self.inputs
+        out = self.memory("out", self.shape, self.dtype)
+        mask = self.inputs["mask"] if reads else self.memory("mask_out", (self.length,), MASK)
+        # The kernel writes its own type, and a mask without gaps
+        result = out if out.dtype == self.dtype else np.empty(self.shape, self.dtype)
+        bits = np.ascontiguousarray(mask)
+        views = [apart(view, result) for view in self.views]
+        if reads:
+            views.insert(1, apart(bits, result))
+        if self.views[0].size:
+            arrays = [*views, result] if reads else [*views, result, bits]
+            self.start(self._job(arrays), arrays, key)
+        with np.errstate(all="ignore"):
+            if result is not out:
+                np.copyto(out, result, casting="same_kind")
+            if bits is not mask and not reads:
+                mask[...] = bits
+        return self.leave("out", out) if reads else (self.leave("out", out), self.leave("mask_out", mask))
+
+    def _job(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Describe a pass in C order over operands and outputs."""
+        size, itemsize, kernel = self.views[0].size, self.dtype.itemsize, self.kernel()
+        still = (0,) * len(self.shape)  # the mask's strides: the kernel counts its bits itself
+        extents, strides = _joined(
+            self.shape, [array.strides if array.shape == self.shape else still for array in arrays]
+        )
+        unit = UNIT_BYTES // itemsize * (FLAT_STREAMED if self.streaming else 1)
+        if size < unit * EVEN:
+            unit = -(-size // (EVEN * WHOLE)) * WHOLE
+        head = [0] * JOB_HEAD
+        head[JOB_RUN_UNIT] = int(_tuning.settings.tables[self.table][RUN_FLAT_UNIT])
+        head[JOB_KERNEL], head[JOB_OPERANDS], head[JOB_ITEMSIZE] = kernel, len(arrays), itemsize
+        head[JOB_STREAM], head[JOB_UNITS], head[AXES] = self.streaming, -(-size // unit), len(extents)
+        axes = [word for extent in extents for word in (extent, 1, 1)]
+        axes[1 - AXIS] = unit
+        operands = [word for array, row in zip(arrays, strides, strict=True) for word in (array.ctypes.data, *row)]
+        return np.array([*head, *axes, *operands], dtype=np.int64)
+
+
+def _joined(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
+    """Return the same elements in the same order with as few axes as possible, but two at least."""
+    extents, joined = [1], [[0] for _ in strides]
+    for axis, extent in enumerate(shape):
+        steps = [row[axis] for row in strides]
+        if extent == 1:
+            continue
+        if extents[-1] > 1 and all(row[-1] == step * extent for row, step in zip(joined, steps, strict=True)):
+            extents[-1] *= extent
+            for row, step in zip(joined, steps, strict=True):
+                row[-1] = step
+        else:
+            extents.append(extent)
+            for row, step in zip(joined, steps, strict=True):
+                row.append(step)
+    return (extents, joined) if len(extents) > 1 else ([1, 1], [[0, 0] for _ in strides])
