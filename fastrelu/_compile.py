@@ -169,6 +169,7 @@ def warm_driver() -> None:
     def work() -> None:
         for target in _tuning.settings.tables:
             provide(target, LARGE)
+            provide(target, RUN_FLAT_UNIT)
             provide(target, RUN_JOB if target == "serial" or _threads.unavailable() else LAUNCHER)
 
     locked(work)

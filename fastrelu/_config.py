@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from . import _compile, _front, _threads, _tuning, ufuncs
+from . import _compile, _front, _fused, _threads, _tuning, ufuncs
 from ._dispatch import Explanation, explain_plan, plan
-from ._operations import OPERATIONS, typecodes
+from ._masks import MaskPass
+from ._operations import ARGUMENTS, OPERATIONS, typecodes
 
+_PASSES = dict.fromkeys(MaskPass.functions, MaskPass)
 _UNSET: Any = type("Unset", (), {"__repr__": lambda self: "<unchanged>"})()
 
 
@@ -123,7 +125,7 @@ def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanati
     >>> fastrelu.explain(fastrelu.relu, np.zeros(3)).target
     'serial'
     """
-    from . import _api
+    from . import _api, _api_masks
 
     name = getattr(func, "__name__", "")
     operation = name.removesuffix("_")
@@ -141,6 +143,14 @@ def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanati
         operands = tuple(given[operand] for operand in OPERATIONS[operation])
         out = operands[0] if name.endswith("_") else given["out"]
         target, kwargs = given["target"], given["ufunc_kwargs"]
+    elif operation in _PASSES and func is getattr(_api_masks, name, None):
+        bound = inspect.signature(func).bind(*args, **kwargs)
+        bound.apply_defaults()
+        outputs = dict(bound.arguments)
+        target = outputs.pop("target")
+        inputs = {argument: outputs.pop(argument) for argument in ARGUMENTS[operation]}
+        outputs.setdefault("out", next(iter(inputs.values())))
+        return _fused.explain(_PASSES[operation], operation, inputs, outputs, target)
     else:
         raise TypeError(f"explain: {func!r} is not a function of fastrelu")
     if isinstance(out, tuple) and len(out) == 1:
@@ -150,12 +160,12 @@ def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanati
 
 def _names(functions: Iterable[Any] | None) -> list[str]:
     if functions is None:
-        return list(OPERATIONS)
+        return list(ARGUMENTS)
     names = []
     for function in functions:
         name = function if isinstance(function, str) else getattr(function, "__name__", repr(function))
-        if name.removesuffix("_") not in OPERATIONS:
-            raise ValueError(f"warmup: {name!r} is not a function of fastrelu; there are {', '.join(OPERATIONS)}")
+        if name.removesuffix("_") not in ARGUMENTS:
+            raise ValueError(f"warmup: {name!r} is not a function of fastrelu; there are {', '.join(ARGUMENTS)}")
         names.append(name.removesuffix("_"))
     return list(dict.fromkeys(names))
 

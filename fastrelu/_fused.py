@@ -166,7 +166,7 @@ def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 def call(kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None) -> Any:
     """Run a function wherever its arguments are."""
-    slope = inputs.get("negative_slope")
+    slope: Any = inputs.get("negative_slope")
     if type(slope) in (int, bool):  # an integer must not choose another loop than a float does
         inputs = {**inputs, "negative_slope": float(slope)}
     _tuning.check_target(target, "target")
@@ -174,23 +174,41 @@ def call(kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, tar
     key = None if borrows else _again.key(name, inputs.values(), outputs.values(), target)
     if key is not None and (results := _again.run(key, inputs.values(), outputs.values())) is not None:
         return tuple(results) if len(results) > 1 else results[0]
-    values = [*inputs.values(), *outputs.values()]
-    if any(type(value).__module__.startswith("dask.array") for value in values):
-        from . import _dask
+    elsewhere = _elsewhere([*inputs.values(), *outputs.values()], target)
+    if elsewhere == "dask":
+        from ._dask import call as lazily
 
-        return _dask.call(name, inputs, outputs, target)
-    if _on_gpu(values, target):
+        return lazily(name, inputs, outputs, target)
+    if elsewhere == "cuda":
         return _cuda().fused(name, inputs, outputs, target)
     if borrows:
         return _threads.lend(call, kind, name, inputs, outputs, target)
     return kind(name, inputs, outputs, target).run(key)
 
 
-def _on_gpu(values: list[Any], target: str | None) -> bool:
+def explain(kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None) -> Explanation:
+    """Say where `call` would run, or raise what it would."""
+    _tuning.check_target(target, "target")
+    elsewhere = _elsewhere([*inputs.values(), *outputs.values()], target)
+    if elsewhere == "dask":
+        return Explanation(
+            "serial", "plain", {"parallel": "Dask runs each block as a call of its own, when it computes"}
+        )
+    if elsewhere == "cuda":
+        _, refused = _cuda().describe(name, list(inputs.values()), outputs["out"], target)
+        return Explanation("cuda", "plain", refused)
+    return kind(name, inputs, outputs, target).explain()
+
+
+def _elsewhere(values: list[Any], target: str | None) -> str | None:
+    """Return "dask" or "cuda" for a call that does not run on arrays in host memory, else None."""
+    if any(type(value).__module__.startswith("dask.array") for value in values):
+        return "dask"
     kinds = {_arrays.kind(value) for value in values}
     if (target or _tuning.settings.target) == "cuda" or "device" in kinds:
-        return True
-    return bool(kinds & {"torch", "jax", "foreign"}) and any(_cuda().is_device_array(value) for value in values)
+        return "cuda"
+    others = bool(kinds & {"torch", "jax", "foreign"})
+    return "cuda" if others and any(_cuda().is_device_array(value) for value in values) else None
 
 
 @functools.cache

@@ -588,3 +588,4 @@ def init() -> None:
     for operation in OPERATIONS:
         _register(operation)
         _register(operation + "_")
+    from . import _numba_masks  # noqa: F401  (registers its functions)

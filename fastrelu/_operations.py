@@ -19,7 +19,7 @@ INTEGERS = "?bBhHiIlLqQ"
 
 def typecodes(name: str) -> str:
     """Return the type characters for which an operation has a loop of its own."""
-    return INTEGERS + FLOATS if name == "relu" else FLOATS
+    return INTEGERS + FLOATS if name in ("relu", "relu_with_mask") else FLOATS
 
 
 #: Functions that write or read a mask, one bit per element of the data, beside their operands.

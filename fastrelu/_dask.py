@@ -1,0 +1,102 @@
+"""The functions with masks on Dask arrays: lazy, one pass per block.
+
+The mask of an array is that of its elements in C order, eight to a byte, so blocks must be whole rows, as many as fill
+whole bytes. Arrays that are chunked otherwise are rechunked for the pass, and the result back.
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ._operations import MASKED
+
+
+def call(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None) -> Any:
+    """Return the lazy result, or results, of a function with masks."""
+    import dask.array as da
+
+    for argument, value in outputs.items():
+        if value is not None:
+            raise TypeError(f"{name}: {argument} is given, but Dask arrays are lazy and cannot be written to")
+    if target == "cuda":
+        raise TypeError(f"{name}: target='cuda' does not run on Dask arrays; map it over blocks that are on GPUs")
+    data = next(iter(inputs))
+    array = da.asarray(inputs[data])
+    if any(math.isnan(size) for size in array.shape):
+        raise ValueError(f"{name}: {data} has chunks of unknown size; call its compute_chunk_sizes() first")
+    rows = _in_rows(array.reshape(1) if array.ndim == 0 else array)
+    slopes = []
+    if "negative_slope" in inputs:
+        slope = inputs["negative_slope"]
+        if np.ndim(slope):
+            slope = da.broadcast_to(da.asarray(slope), array.shape).reshape(rows.shape).rechunk(rows.chunks)
+        slopes = [slope]
+    per_row = math.prod(rows.shape[1:])
+    lengths = tuple(-(-chunk * per_row // 8) for chunk in rows.chunks[0])
+    kind = _dtype(name, rows.dtype, slopes)
+
+    def shaped(result: Any) -> Any:
+        return result.rechunk(array.chunks) if array.ndim else result.reshape(())
+
+    if "mask" in MASKED[name]:
+        mask = da.asarray(inputs["mask"])
+        if mask.dtype != np.uint8 or mask.ndim != 1:
+            raise TypeError(f"{name}: mask must be a one-dimensional array of uint8, not {mask.ndim}-d of {mask.dtype}")
+        if mask.size != sum(lengths):
+            raise ValueError(
+                f"{name}: mask has {mask.size} bytes; for {array.size} elements it must have {sum(lengths)}"
+            )
+        arguments = [rows, mask.rechunk((lengths,)), *slopes]
+        return shaped(_blocks(name, target, arguments, rows.ndim, kind))
+    pairs = _blocks(name, target, [rows, *slopes], rows.ndim, kind)
+    result = pairs.map_blocks(operator.itemgetter(0), dtype=kind, meta=np.empty((0,) * rows.ndim, kind))
+    mask = da.blockwise(
+        _mask_of, (0,), pairs, tuple(range(rows.ndim)), token="mask", dtype=np.uint8, meta=np.empty(0, np.uint8),
+        concatenate=False, adjust_chunks={0: lengths},
+    )  # fmt: skip
+    return shaped(result), mask
+
+
+def _mask_of(pair: Any) -> Any:
+    while isinstance(pair, list):  # one for each axis that the mask does not have
+        (pair,) = pair
+    return pair[1]
+
+
+def _dtype(name: str, dtype: np.dtype, slopes: list[Any]) -> np.dtype:
+    """Return the type of the result, as one element of the same types has it."""
+    slopes = [np.ones(1, slope.dtype) if hasattr(slope, "dtype") and np.ndim(slope) else slope for slope in slopes]
+    masks = [np.zeros(1, np.uint8)] if "mask" in MASKED[name] else []
+    result = _block(name, None, np.ones(1, dtype), *masks, *slopes)
+    return (result if masks else result[0]).dtype  # type: ignore[no-any-return]
+
+
+def _block(name: str, target: str | None, *arguments: Any) -> Any:
+    from . import _api_masks
+
+    return getattr(_api_masks, name)(*arguments, target=target)
+
+
+def _blocks(name: str, target: str | None, arguments: list[Any], ndim: int, dtype: np.dtype) -> Any:
+    """Call a function on each block of rows. A mask has as many blocks, of other lengths."""
+    import dask.array as da
+
+    indices = [tuple(range(each.ndim)) if hasattr(each, "chunks") else None for each in arguments]
+    pairs = [item for pair in zip(arguments, indices, strict=True) for item in pair]
+    function, meta = functools.partial(_block, name, target), np.empty((0,) * ndim, dtype)
+    return da.blockwise(function, tuple(range(ndim)), *pairs, token=name, dtype=dtype, meta=meta, align_arrays=False)
+
+
+def _in_rows(array: Any) -> Any:
+    """Return the same array in blocks of whole rows that fill whole bytes of a mask, but for the last."""
+    step = 8 // math.gcd(8, math.prod(array.shape[1:]))
+    whole = all(len(chunks) == 1 for chunks in array.chunks[1:])
+    if whole and all(chunk % step == 0 for chunk in array.chunks[0][:-1]):
+        return array
+    per_block = math.prod(max(chunks) for chunks in array.chunks)
+    rows = max(1, per_block // max(1, math.prod(array.shape[1:])) // step) * step
+    return array.rechunk({0: rows, **dict.fromkeys(range(1, array.ndim), -1)})
