@@ -218,6 +218,11 @@ def relu_with_mask_(x: Any, /, *, mask_out: Any = None, target: str | None = Non
     TypeError, ValueError, RuntimeError
         As for `relu_with_mask`; TypeError also for a list or a scalar. Nothing is written before an error.
 
+    Notes
+    -----
+    NaN stays NaN and is active; zeros of both signs stay as they are and are not. After this call the mask is all that
+    is left of the signs of `x`.
+
     Examples
     --------
     >>> import numpy as np, fastrelu
@@ -255,6 +260,11 @@ def leaky_relu_with_mask_(
     TypeError, ValueError, RuntimeError
         As for `leaky_relu_with_mask`; TypeError also for a list, a scalar or integers.
 
+    Notes
+    -----
+    NaN is active, zeros are not. With a slope of 0 or below the result no longer tells which elements were negative;
+    the mask does.
+
     Examples
     --------
     >>> import numpy as np, fastrelu
@@ -289,6 +299,10 @@ def relu_backward_from_mask_(grad: A, mask: Any, /, *, target: str | None = None
     TypeError, ValueError, RuntimeError
         As for `relu_backward_from_mask`; TypeError also for a list, a scalar or integers.
 
+    Notes
+    -----
+    A selection: Inf and NaN at inactive units become +0. Memory of the forward pass is not needed any more.
+
     Examples
     --------
     >>> import numpy as np, fastrelu
@@ -322,6 +336,10 @@ def leaky_relu_backward_from_mask_(
     ------
     TypeError, ValueError, RuntimeError
         As for `leaky_relu_backward_from_mask`; TypeError also for a list, a scalar or integers.
+
+    Notes
+    -----
+    NaN and Inf are multiplied at inactive units, zeros keep the sign that the product has.
 
     Examples
     --------

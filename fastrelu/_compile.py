@@ -162,14 +162,15 @@ def warm(operation: str, dtype: np.dtype) -> None:
     locked(lambda: (kernel_address(operation, dtype), _inner_loop()))
 
 
-def warm_driver() -> None:
-    """Compile what large arrays need."""
+def warm_driver(masks: bool) -> None:
+    """Compile what large arrays need, and functions with masks."""
     _threads.start_here()
 
     def work() -> None:
         for target in _tuning.settings.tables:
             provide(target, LARGE)
-            provide(target, RUN_FLAT_UNIT)
+            if masks:
+                provide(target, RUN_FLAT_UNIT)
             provide(target, RUN_JOB if target == "serial" or _threads.unavailable() else LAUNCHER)
 
     locked(work)

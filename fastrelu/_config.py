@@ -14,7 +14,7 @@ import numpy as np
 from . import _compile, _front, _fused, _threads, _tuning, ufuncs
 from ._dispatch import Explanation, explain_plan, plan
 from ._masks import MaskPass
-from ._operations import ARGUMENTS, OPERATIONS, typecodes
+from ._operations import ARGUMENTS, MASKED, OPERATIONS, typecodes
 
 _PASSES = dict.fromkeys(MaskPass.functions, MaskPass)
 _UNSET: Any = type("Unset", (), {"__repr__": lambda self: "<unchanged>"})()
@@ -186,7 +186,8 @@ def warmup_steps(
             steps.append((f"{name} {dtype}", lambda name=name, dtype=dtype: _compile.warm(name, dtype)))  # type: ignore[misc]
     if wanted is not None and not steps:
         raise ValueError(f"warmup: no function has a loop for {', '.join(map(str, wanted))}")
-    steps.append(("threads and large arrays", _compile.warm_driver))
+    masks = any(name in MASKED for name in _names(functions))
+    steps.append(("threads and large arrays", lambda: _compile.warm_driver(masks)))
     return steps
 
 
