@@ -2,14 +2,26 @@
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from . import _threads, _tuning
-from ._layout import ALLOWED, KERNEL, LARGE, LAUNCHER, LOOP, OWNER, RUN_FLAT_UNIT, RUN_JOB, RUN_UNIT, WANTS
-from ._operations import MASKED
+from ._layout import (
+    ALLOWED,
+    KERNEL,
+    LARGE,
+    LAUNCHER,
+    LOOP,
+    OWNER,
+    RUN_CYCLE_UNIT,
+    RUN_FLAT_UNIT,
+    RUN_JOB,
+    RUN_UNIT,
+    WANTS,
+)
+from ._operations import MASKED, SUMMED
 from ._versions import needed
 
 T = TypeVar("T")
@@ -23,6 +35,8 @@ def _kernel(operation: str, kind: str) -> Any:
     with needed("numba"):
         if operation in MASKED:
             from ._mask_kernels import build
+        elif operation in SUMMED:
+            from ._sum_kernels import build
         else:
             from ._kernels import build
     return build(operation, np.dtype(kind))
@@ -144,13 +158,19 @@ def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int
 
     if key not in _jobs:
         locked(compile_kernel)
-    if operation in MASKED and not table[RUN_FLAT_UNIT]:
-        locked(lambda: provide(target, RUN_FLAT_UNIT))
+    part = _part_of(operation)
+    if not table[part]:
+        locked(lambda: provide(target, part))
     if not table[RUN_JOB] or not table[place]:
         if parallel:
             _threads.start_here()
         locked(lambda: provide(target, place))
     return _jobs[key]
+
+
+def _part_of(operation: str) -> int:
+    """Return the part of the driver that an operation's jobs need beside the common ones."""
+    return RUN_FLAT_UNIT if operation in MASKED else RUN_CYCLE_UNIT if operation in SUMMED else RUN_JOB
 
 
 #: Addresses of the kernels that jobs have used.
@@ -162,15 +182,15 @@ def warm(operation: str, dtype: np.dtype) -> None:
     locked(lambda: (kernel_address(operation, dtype), _inner_loop()))
 
 
-def warm_driver(masks: bool) -> None:
-    """Compile what large arrays need, and functions with masks."""
+def warm_driver(operations: Sequence[str]) -> None:
+    """Compile what large arrays need, and what runs the units of some functions."""
     _threads.start_here()
 
     def work() -> None:
         for target in _tuning.settings.tables:
             provide(target, LARGE)
-            if masks:
-                provide(target, RUN_FLAT_UNIT)
+            for part in {_part_of(operation) for operation in operations}:
+                provide(target, part)
             provide(target, RUN_JOB if target == "serial" or _threads.unavailable() else LAUNCHER)
 
     locked(work)

@@ -24,7 +24,8 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
 from . import _cache, _formulas, _half
-from ._memory import LINE, VECTOR
+from ._layout import LINE
+from ._memory import VECTOR
 from ._operations import DATA, OPERATIONS
 
 WORD, INT32, BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
@@ -95,8 +96,10 @@ def counted(builder, n):
     builder.position_at_end(after)
 
 
-def loop(builder, elements, formula, operands, steps, n, *, independent):
+def loop(builder, elements, formula, operands, steps, n, *, independent, outputs=1):
     """Emit ``for i in range(n): out[i] = formula(...)``; `elements`, `operands` and `steps` end with the output's.
+
+    Of several outputs, the formula returns a list.
 
     Operands are pointers to bytes; a step of None marks one that is a value already. Addresses must stay
     pointers: with integers made into pointers inside the loop, LLVM's vectoriser gives up.
@@ -110,9 +113,12 @@ def loop(builder, elements, formula, operands, steps, n, *, independent):
         ]
         values = [
             place if step is None else element.load(builder, place, group)
-            for element, place, step in zip(elements[:-1], places[:-1], steps[:-1], strict=True)
+            for element, place, step in zip(elements[:-outputs], places[:-outputs], steps[:-outputs], strict=True)
         ]
-        elements[-1].store(builder, formula(builder, values), places[-1], group)
+        results = formula(builder, values)
+        results = results if outputs > 1 else [results]
+        for element, result, place in zip(elements[-outputs:], results, places[-outputs:], strict=True):
+            element.store(builder, result, place, group)
         if group:
             name.operands += (hint(module, "parallel_accesses", group),)
         if isinstance(n, ir.Constant):
