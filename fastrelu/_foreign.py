@@ -93,9 +93,7 @@ def _check_companion(name: str, argument: str, value: Any, other: str) -> None:
 
 
 def _refuse_dtype(name: str, argument: str, dtype: object) -> NoReturn:
-    raise TypeError(
-        f"{name}: {argument} is of dtype {dtype}; accepted are bool, integers and float16, float32 and float64"
-    )
+    raise TypeError(f"{name}: {argument} is of dtype {dtype}; accepted are {_arrays.ACCEPTED}")
 
 
 @dataclass

@@ -22,7 +22,7 @@ from numba.core.typing import signature
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from . import _cache, _formulas, _half
+from . import _bfloat16, _cache, _formulas, _half
 from ._memory import LINE, VECTOR
 from ._operations import DATA, OPERATIONS
 
@@ -42,13 +42,17 @@ class Distinct(ir.values.MDValue):
     __hash__ = object.__hash__
 
 
+#: Types that are stored as 16 bits and computed as float32, and what converts them.
+_NARROW = {"float16": _half, "bfloat16": _bfloat16}
+
+
 class _Element:
     """How one element is stored in memory and what the formula computes with."""
 
     def __init__(self, context, dtype):
-        self.half = dtype == np.float16
-        self.computes = types.float32 if self.half else from_dtype(dtype)
-        self.stored = ir.IntType(16) if self.half else context.get_data_type(self.computes)
+        self.narrow = _NARROW.get(dtype.name)
+        self.computes = types.float32 if self.narrow else from_dtype(dtype)
+        self.stored = ir.IntType(16) if self.narrow else context.get_data_type(self.computes)
         self.size = dtype.itemsize
         self._context = context
 
@@ -57,13 +61,13 @@ class _Element:
         raw = builder.load(builder.bitcast(place, self.stored.as_pointer()), align=1)
         if group:
             raw.set_metadata("llvm.access.group", group)
-        if self.half:
-            return _half.to_single(self._context, builder, raw)
+        if self.narrow:
+            return self.narrow.to_single(self._context, builder, raw)
         return self._context.data_model_manager[self.computes].from_data(builder, raw)
 
     def store(self, builder, value, place, group=None):
-        if self.half:
-            raw = _half.from_single(self._context, builder, value)
+        if self.narrow:
+            raw = self.narrow.from_single(self._context, builder, value)
         else:
             raw = self._context.data_model_manager[self.computes].as_data(builder, value)
         instruction = builder.store(raw, builder.bitcast(place, self.stored.as_pointer()), align=1)
@@ -145,7 +149,7 @@ def _streaming_loop(builder, element, formula, operands, steps, n):
         buffer = builder.bitcast(line, BYTE.as_pointer())
         _loop(builder, element, formula, [*here[:-1], buffer], steps, lanes, independent=True)
         value = builder.load(line, align=LINE)
-        if element.half:
+        if element.narrow is _half:
             # Where the processor computes with vectors of half (AVX512-FP16), LLVM would store one, for which it knows
             # no streaming instruction, and silently take a plain one
             value = _opaque(builder, value)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .. import _torch
+from .. import _arrays, _torch
 from . import _dlpack, _driver
 from ._layout import dense_strides, is_dense
 from ._numba import SIMULATED, cuda
@@ -26,7 +26,7 @@ LEGACY_STREAM, PER_THREAD_STREAM = 1, 2
 
 def refuse_dtype(name: str, argument: str, what: object) -> NoReturn:
     """Raise the TypeError for a type without a loop."""
-    raise TypeError(f"{name}: {argument} is of {what}; accepted are bool, integers and float16, float32 and float64")
+    raise TypeError(f"{name}: {argument} is of {what}; accepted are {_arrays.ACCEPTED}")
 
 
 class Library:

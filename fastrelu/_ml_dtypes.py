@@ -1,0 +1,83 @@
+"""bfloat16, which the package ml_dtypes adds to NumPy: recognised, and given its loops, without importing it.
+
+NumPy learns of the type when ml_dtypes is imported, before or after us. A ufunc that has no loop for it by then would
+use the one for float32, to which bfloat16 casts safely, and remember that for good: a loop that is registered later is
+never found. So our ufuncs answer when they are asked. Where NumPy meets types that are new to a ufunc, it calls
+the ufunc's *type resolver*, and remembers the answer. We put a native function in the place of NumPy's own, which
+registers the loop first, if the type is there, and then calls NumPy's. No other call notices.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from ._native import INT, VOID, WORD, python_function
+
+#: Its name, and ours for its loops, which are there before NumPy has a dtype for them.
+NAME, ITEMSIZE = "bfloat16", 2
+
+# Where NumPy keeps a ufunc's type resolver: after four numbers and fourteen pointers. Part of its binary interface.
+_TYPE_RESOLVER = object.__basicsize__ + 128
+
+
+def bfloat16() -> np.dtype | None:
+    """Return the dtype; None as long as nobody has imported ml_dtypes, and so nobody can have such an array."""
+    scalar = getattr(sys.modules.get("ml_dtypes"), NAME, None)
+    return None if scalar is None else np.dtype(scalar)
+
+
+def emit(module: ir.Module, meet: Callable[[np.ufunc], None], resolve: int) -> None:
+    """Add the function "resolve_types" to a module; it calls ``meet(ufunc)``, then NumPy's resolver at an address."""
+    function = ir.Function(module, ir.FunctionType(INT, [WORD, INT, WORD, WORD, WORD]), "resolve_types")
+    builder = ir.IRBuilder(function.append_basic_block())
+    failed, met = function.append_basic_block(), function.append_basic_block()
+    result = python_function(builder, "PyObject_CallOneArg", WORD, WORD(id(meet)), function.args[0])
+    builder.cbranch(builder.icmp_unsigned("==", result, WORD(0)), failed, met)
+    builder.position_at_end(failed)
+    builder.ret(INT(-1))
+    builder.position_at_end(met)
+    python_function(builder, "Py_DecRef", VOID, result)
+    builder.ret(builder.call(builder.inttoptr(WORD(resolve), function.type), function.args))
+
+
+def ask_first(ufunc: np.ufunc, address: int, resolve: int) -> None:
+    """Make NumPy call the function at an address where it called its own resolver."""
+    place = ctypes.c_size_t.from_address(id(ufunc) + _TYPE_RESOLVER)
+    if place.value != resolve:
+        raise ImportError("a ufunc does not keep its type resolver where it did")
+    place.value = address
+
+
+def _has_dtype(value: Any) -> bool:
+    """Say whether NumPy will find a dtype in an operand; Dask's arrays have one too, PyTorch's and JAX's come later."""
+    kind = type(value)
+    return issubclass(kind, np.generic) or (
+        hasattr(kind, "__array_ufunc__") and isinstance(getattr(value, "dtype", None), np.dtype)
+    )
+
+
+def spelled_out(
+    ufunc: np.ufunc, operands: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return the arguments of a call so that NumPy treats bfloat16 as one of its own types.
+
+    A Python number leaves the choice of type to the arrays (NEP 50), but beside bfloat16 NumPy takes it for a float32.
+    And ``dtype=`` does not find a registered loop where no operand is of its type.
+    """
+    dtype = bfloat16()
+    numbers = any(isinstance(value, (int, float)) for value in operands)
+    if dtype is None or not (numbers or kwargs) or kwargs.get("signature") is not None:
+        return operands, kwargs
+    if kwargs.get("dtype") == dtype:
+        ufunc.resolve_dtypes((*[dtype] * ufunc.nin, None))  # makes the loop one that a signature finds
+        others = {key: value for key, value in kwargs.items() if key != "dtype"}
+        return operands, {**others, "signature": (dtype,) * ufunc.nargs}
+    kinds = [value.dtype for value in operands if _has_dtype(value)]
+    if kwargs.get("dtype") is not None or dtype not in kinds or not all(np.can_cast(kind, dtype) for kind in kinds):
+        return operands, kwargs
+    with np.errstate(all="ignore"):
+        return [np.array(value, dtype) if isinstance(value, (int, float)) else value for value in operands], kwargs
