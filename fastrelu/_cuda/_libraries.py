@@ -142,7 +142,7 @@ class _Torch(Library):
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
         torch: Any = sys.modules["torch"]
         _torch.refuse_recorded(name, argument, value)
-        dtype = _torch.dtypes().get(value.dtype)
+        dtype = _torch.dtype_of(name, argument, value.dtype)
         if dtype is None:
             refuse_dtype(name, argument, f"dtype {value.dtype}")
         if value.layout is not torch.strided or value.is_neg():
@@ -156,7 +156,7 @@ class _Torch(Library):
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
         torch: Any = sys.modules["torch"]
-        kind = _torch.torch_dtypes()[dtype]
+        kind = _torch.torch_dtype(dtype)
         try:
             if order == "F":
                 reverse = reversed(range(len(shape)))
