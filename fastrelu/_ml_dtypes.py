@@ -60,6 +60,15 @@ def _has_dtype(value: Any) -> bool:
     )
 
 
+def strong(kinds: Sequence[Any]) -> Sequence[Any]:
+    """Return dtypes, and `int` and `float` for Python's numbers, with these as bfloat16 if the dtypes compute in it."""
+    dtype = bfloat16()
+    dtypes = [kind for kind in kinds if isinstance(kind, np.dtype)]
+    if dtype is None or dtype not in dtypes or not all(np.can_cast(kind, dtype) for kind in dtypes):
+        return kinds
+    return [kind if isinstance(kind, np.dtype) else dtype for kind in kinds]
+
+
 def spelled_out(
     ufunc: np.ufunc, operands: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Sequence[Any], Mapping[str, Any]]:
@@ -76,8 +85,8 @@ def spelled_out(
         ufunc.resolve_dtypes((*[dtype] * ufunc.nin, None))  # makes the loop one that a signature finds
         others = {key: value for key, value in kwargs.items() if key != "dtype"}
         return operands, {**others, "signature": (dtype,) * ufunc.nargs}
-    kinds = [value.dtype for value in operands if _has_dtype(value)]
-    if kwargs.get("dtype") is not None or dtype not in kinds or not all(np.can_cast(kind, dtype) for kind in kinds):
+    kinds = [value.dtype if _has_dtype(value) else float for value in operands]
+    if kwargs.get("dtype") is not None or strong(kinds) is kinds:
         return operands, kwargs
     with np.errstate(all="ignore"):
         return [np.array(value, dtype) if isinstance(value, (int, float)) else value for value in operands], kwargs
