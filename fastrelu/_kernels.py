@@ -254,7 +254,7 @@ def _emit(context, builder, name, dtype, pointers, n, strides, streaming):
                 if element.narrow is _bfloat16:
                     odd = builder.and_(n, WORD(1))
                     last = builder.mul(builder.sub(n, odd), unit)
-                    ends = [v if step is None else builder.gep(v, [last]) for v, step in zip(values, units, strict=True)]
+                    ends = [v if s is None else builder.gep(v, [last]) for v, s in zip(values, units, strict=True)]
                     _loop(builder, element, formula, ends, units, odd, independent=False)
 
     with builder.if_else(all_of(contiguous(data) + scalar(parameters))) as (fast, rest):

@@ -24,10 +24,16 @@ NAME, ITEMSIZE = "bfloat16", 2
 _TYPE_RESOLVER = object.__basicsize__ + 128
 
 
+_found: np.dtype | None = None
+
+
 def bfloat16() -> np.dtype | None:
     """Return the dtype; None as long as nobody has imported ml_dtypes, and so nobody can have such an array."""
-    scalar = getattr(sys.modules.get("ml_dtypes"), NAME, None)
-    return None if scalar is None else np.dtype(scalar)
+    global _found
+    if _found is None:
+        scalar = getattr(sys.modules.get("ml_dtypes"), NAME, None)
+        _found = None if scalar is None else np.dtype(scalar)
+    return _found
 
 
 def emit(module: ir.Module, meet: Callable[[np.ufunc], None], resolve: int) -> None:
@@ -52,19 +58,19 @@ def ask_first(ufunc: np.ufunc, address: int, resolve: int) -> None:
     place.value = address
 
 
-def _has_dtype(value: Any) -> bool:
-    """Say whether NumPy will find a dtype in an operand; Dask's arrays have one too, PyTorch's and JAX's come later."""
-    kind = type(value)
-    return issubclass(kind, np.generic) or (
-        hasattr(kind, "__array_ufunc__") and isinstance(getattr(value, "dtype", None), np.dtype)
-    )
-
-
 def strong(kinds: Sequence[Any]) -> Sequence[Any]:
-    """Return dtypes, and `int` and `float` for Python's numbers, with these as bfloat16 if the dtypes compute in it."""
+    """Return dtypes, and Python's types of numbers, with these as bfloat16 if the dtypes compute in it.
+
+    To NumPy, a Python number leaves the choice of type to the arrays (NEP 50). Beside bfloat16 it takes it for float32.
+    """
     dtype = bfloat16()
     dtypes = [kind for kind in kinds if isinstance(kind, np.dtype)]
-    if dtype is None or dtype not in dtypes or not all(np.can_cast(kind, dtype) for kind in dtypes):
+    if (
+        dtype is None
+        or len(dtypes) == len(kinds)
+        or dtype not in dtypes
+        or not all(kind is dtype or np.can_cast(kind, dtype) for kind in dtypes)
+    ):
         return kinds
     return [kind if isinstance(kind, np.dtype) else dtype for kind in kinds]
 
@@ -72,21 +78,30 @@ def strong(kinds: Sequence[Any]) -> Sequence[Any]:
 def spelled_out(
     ufunc: np.ufunc, operands: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """Return the arguments of a call so that NumPy treats bfloat16 as one of its own types.
-
-    A Python number leaves the choice of type to the arrays (NEP 50), but beside bfloat16 NumPy takes it for a float32.
-    And ``dtype=`` does not find a registered loop where no operand is of its type.
-    """
+    """Return the arguments of a call so that NumPy treats bfloat16 as one of its own types."""
     dtype = bfloat16()
-    numbers = any(isinstance(value, (int, float)) for value in operands)
-    if dtype is None or not (numbers or kwargs) or kwargs.get("signature") is not None:
+    if dtype is None:
         return operands, kwargs
-    if kwargs.get("dtype") == dtype:
-        ufunc.resolve_dtypes((*[dtype] * ufunc.nin, None))  # makes the loop one that a signature finds
-        others = {key: value for key, value in kwargs.items() if key != "dtype"}
-        return operands, {**others, "signature": (dtype,) * ufunc.nargs}
-    kinds = [value.dtype if _has_dtype(value) else float for value in operands]
-    if kwargs.get("dtype") is not None or strong(kinds) is kinds:
+    if kwargs:
+        asked = kwargs.get("dtype")
+        if asked is not None and asked == dtype and kwargs.get("signature") is None:
+            # It does not find a registered loop where no operand is of its type; a signature does, after a first use
+            ufunc.resolve_dtypes((*[dtype] * ufunc.nin, None))
+            others = {key: value for key, value in kwargs.items() if key != "dtype"}
+            return operands, {**others, "signature": (dtype,) * ufunc.nargs}
+        if asked is not None or kwargs.get("signature") is not None:
+            return operands, kwargs
+    for value in operands:
+        if type(getattr(value, "dtype", None)) is type(dtype) and _is_numpys(value):
+            break
+    else:
         return operands, kwargs
-    with np.errstate(all="ignore"):
-        return [np.array(value, dtype) if isinstance(value, (int, float)) else value for value in operands], kwargs
+    kinds = [getattr(value, "dtype", float) for value in operands]
+    if strong(kinds) is not kinds:
+        operands = [np.array(float(v), dtype) if isinstance(v, (int, float)) else v for v in operands]
+    return operands, kwargs
+
+
+def _is_numpys(value: Any) -> bool:
+    """Say whether NumPy will see an operand as it is, or hand it to its own `__array_ufunc__`; JAX's are for later."""
+    return isinstance(value, np.generic) or hasattr(type(value), "__array_ufunc__")

@@ -90,9 +90,12 @@ def expected(name: str, operands: Sequence[Any], dtype: Any) -> np.ndarray:
     dtype = np.dtype(dtype)
     with np.errstate(all="ignore"):
         arrays = np.broadcast_arrays(*(np.asarray(operand).astype(dtype) for operand in operands))
-        columns = [array.astype("d") if dtype.name == "bfloat16" else array for array in arrays]  # no objects in lists
+        if dtype.name == "bfloat16":  # its lists would hold objects of its own
+            columns = [array.astype("d").ravel().tolist() for array in arrays]
+        else:
+            columns = [array.ravel().tolist() for array in arrays]
         oracle = ORACLES[name]
-        values = [oracle(*row, dtype=dtype) for row in zip(*(column.ravel().tolist() for column in columns), strict=True)]
+        values = [oracle(*row, dtype=dtype) for row in zip(*columns, strict=True)]
         return np.array(values, dtype=dtype).reshape(arrays[0].shape)
 
 

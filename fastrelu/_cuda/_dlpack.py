@@ -56,9 +56,10 @@ def read(capsule: Any) -> tuple[int, tuple[int, ...], tuple[int, ...], np.dtype 
         strides = dense_strides(shape, size)
     kind = _KINDS.get(tensor.code)
     known = kind is not None and tensor.lanes == 1 and tensor.bits in (8, 16, 32, 64)
-    dtype = (_ml_dtypes.bfloat16() if kind == "V" else np.dtype(f"{kind}{size}")) if known else None
-    if dtype is None:
-        dtype = f"DLPack type {tensor.code} of {tensor.bits} bits"
+    found = None
+    if known:
+        found = _ml_dtypes.bfloat16() if kind == "V" else np.dtype(f"{kind}{size}")
+    dtype = f"DLPack type {tensor.code} of {tensor.bits} bits" if found is None else found
     return (tensor.data or 0) + tensor.byte_offset, shape, strides, dtype, tensor.device_id
 
 
