@@ -7,8 +7,8 @@ one takes less than 20.
 
 What it recognises: ``x`` (and ``grad``), all exact, C-contiguous `numpy.ndarray` of one same native float type,
 bfloat16 too once ml_dtypes has brought it; parameters left at their defaults, or the first of them an ordinary
-`float`; at most one keyword, ``out``, an array of that kind too. It then calls the raw ufunc. Everything else, errors included, goes to the Python function with
-the arguments untouched.
+`float`; at most one keyword, ``out``, an array of that kind too. It then calls the raw ufunc. Everything else, errors
+included, goes to the Python function with the arguments untouched.
 """
 
 import ctypes
