@@ -59,4 +59,4 @@ def type_name(value: Any) -> str:
 
 def supported(dtype: np.dtype) -> bool:
     """Say whether our loops, or NumPy's safe casts to them, take a dtype."""
-    return dtype.kind in "biu" or dtype.char in "efd" or dtype == bfloat16()
+    return dtype.kind in "biu" or dtype.char in "efd" or type(dtype) is type(bfloat16())

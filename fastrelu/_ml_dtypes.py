@@ -65,12 +65,8 @@ def strong(kinds: Sequence[Any]) -> Sequence[Any]:
     """
     dtype = bfloat16()
     dtypes = [kind for kind in kinds if isinstance(kind, np.dtype)]
-    if (
-        dtype is None
-        or len(dtypes) == len(kinds)
-        or dtype not in dtypes
-        or not all(kind is dtype or np.can_cast(kind, dtype) for kind in dtypes)
-    ):
+    found = len(dtypes) < len(kinds) and any(type(kind) is type(dtype) for kind in dtypes)  # in any byte order
+    if dtype is None or not found or not all(kind is dtype or np.can_cast(kind, dtype) for kind in dtypes):
         return kinds
     return [kind if isinstance(kind, np.dtype) else dtype for kind in kinds]
 

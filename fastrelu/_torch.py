@@ -25,7 +25,7 @@ def dtype_of(name: str, argument: str, dtype: Any) -> np.dtype | None:
     Only a tensor of bfloat16 needs ml_dtypes, so that the first one imports it.
     """
     known = dtypes()
-    if dtype not in known and dtype is sys.modules["torch"].bfloat16:
+    if dtype not in known and dtype == getattr(sys.modules["torch"], "bfloat16", None):
         try:
             import ml_dtypes
         except ImportError:

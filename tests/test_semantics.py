@@ -124,7 +124,7 @@ def test_no_floating_point_warning_whatever_the_slope():
     x = np.array([-3e38, -1e-40, np.nan, -np.inf, 1.0], dtype=np.float32)
     with np.errstate(all="raise"):
         for slope in (1e300, -1e300, 1e-300, 5e-324, np.float64(1e300), 10**30, np.inf, np.nan, 0):
-            for dtype in FLOATS:
+            for dtype in ALL_FLOATS:
                 small = np.array([-1.0, 2.0], dtype=dtype)
                 fastrelu.leaky_relu(small, slope)
                 fastrelu.leaky_relu(small, negative_slope=slope)
