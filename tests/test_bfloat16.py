@@ -234,6 +234,8 @@ def test_the_ufunc(name):
 def test_methods_of_binary_ufuncs():
     values = spread(specials(BFLOAT16), UNIT_BYTES)  # twice a unit of the threads
     values = values[np.isfinite(values)]
+    if ml_dtypes.__version__ < "0.6":  # `accumulate` of more, by NumPy's own ufuncs too, ends in a segmentation fault
+        values = values[:400]
 
     def oracle(a, b):
         return ORACLES["leaky_relu"](float(a), float(b), dtype=BFLOAT16)
