@@ -6,8 +6,8 @@ A network's gradients span many powers of ten, and numbers of 16 bits must choos
 2,000, but ends at 65,504 and at 6e-8. bfloat16, the upper half of a float32, is precise to one part in 250, over all of
 float32's range. So training in float16 needs its loss scaled up and down again, and training in bfloat16 does not.
 
-Here a gradient goes back through one Leaky ReLU in each type, and float64 tells what is right. ``bfloat16`` is a type of
-the package ml_dtypes; fastrelu takes its arrays as any others.
+Here a gradient goes back through one Leaky ReLU in each type, and float64 tells what is right. ``bfloat16`` is a type
+of the package ml_dtypes; fastrelu takes its arrays as any others.
 """
 
 import matplotlib.pyplot as plt
