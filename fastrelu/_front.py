@@ -83,7 +83,8 @@ def _emit_front(module: ir.Module) -> ir.Function:
     builder = ir.IRBuilder(function.append_basic_block("start"))
     python = function.append_basic_block("python")
     operands = builder.alloca(WORD, size=WORD(8))
-    count = builder.alloca(WORD)
+    count, made = builder.alloca(WORD), builder.alloca(WORD)
+    builder.store(WORD(0), made)
 
     def read(address: ir.Value, offset: int | ir.Value, kind: ir.Type = WORD) -> ir.Value:
         offset = WORD(offset) if isinstance(offset, int) else offset
@@ -162,20 +163,18 @@ def _emit_front(module: ir.Module) -> ir.Function:
             require(equal(keywords, 0))
             append(first)
     vector = builder.ptrtoint(operands, WORD)
-    run = "PyObject_Vectorcall", WORD, ufunc, vector, builder.load(count), WORD(0)
     with builder.if_then(builder.and_(late, explicit)):
-        scalar = python_function(
-            builder, "PyObject_CallOneArg", WORD, read(WORD(_late.ctypes.data), 8), argument(ndata)
-        )  # fmt: skip
+        number = argument(ndata)
+        scalar = python_function(builder, "PyObject_CallOneArg", WORD, read(WORD(_late.ctypes.data), 8), number)
         with builder.if_then(equal(scalar, 0)):
             builder.ret(WORD(0))
-        for k in range(_PARAMETERS):
-            with builder.if_then(builder.icmp_unsigned(">", parameters, WORD(k))):
-                builder.store(scalar, builder.gep(operands, [builder.add(ndata, WORD(k))]))
-        result = python_function(builder, *run)
-        python_function(builder, "Py_DecRef", VOID, scalar)
-        builder.ret(result)
-    builder.ret(python_function(builder, *run))
+        builder.store(scalar, made)
+        for k in (ndata, builder.sub(noperands, WORD(1))):  # the first parameter and the last, which may be one
+            builder.store(scalar, builder.gep(operands, [k]))
+    result = python_function(builder, "PyObject_Vectorcall", WORD, ufunc, vector, builder.load(count), WORD(0))
+    with builder.if_then(builder.icmp_unsigned("!=", builder.load(made), WORD(0))):
+        python_function(builder, "Py_DecRef", VOID, builder.load(made))
+    builder.ret(result)
 
     builder.position_at_end(python)
     builder.ret(python_function(builder, "PyObject_Vectorcall", WORD, fallback, arguments, given, keywords))
