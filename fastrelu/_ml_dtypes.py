@@ -20,9 +20,8 @@ from ._native import INT, VOID, WORD, python_function
 #: Its name, and ours for its loops, which are there before NumPy has a dtype for them.
 NAME, ITEMSIZE = "bfloat16", 2
 
-# Where NumPy keeps a ufunc's type resolver: after four numbers and fourteen pointers. Part of its binary interface.
+# Where NumPy keeps a ufunc's type resolver: after eight numbers and twelve pointers. Part of its binary interface.
 _TYPE_RESOLVER = object.__basicsize__ + 128
-
 
 _found: np.dtype | None = None
 
@@ -92,8 +91,10 @@ def spelled_out(
             break
     else:
         return operands, kwargs
-    kinds = [getattr(value, "dtype", float) for value in operands]
-    if strong(kinds) is not kinds:
+    kinds = [
+        getattr(value, "dtype", None) or (float if isinstance(value, (int, float)) else None) for value in operands
+    ]
+    if None not in kinds and strong(kinds) is not kinds:  # None: a list, of which an array is made first
         operands = [np.array(float(v), dtype) if isinstance(v, (int, float)) else v for v in operands]
     return operands, kwargs
 

@@ -8,6 +8,7 @@ import inspect
 import itertools
 import pickle
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -133,6 +134,24 @@ def test_the_native_front_and_python_agree():
         wanted = expected(name, [*data, *default[: ufuncs.of(name, "auto").nin - len(data)]], BFLOAT16)
         assert_same(public(name)(*data), wanted)
         assert_same(public(name)(*data, target="serial"), wanted)
+
+
+def test_the_native_front_keeps_nothing():
+    """It makes a bfloat16 of a slope on each call."""
+    x = np.ones(3, BFLOAT16)
+    for _ in range(100):
+        fastrelu.leaky_relu_(x, 0.3)
+    before = sys.getallocatedblocks()
+    for _ in range(10_000):
+        fastrelu.leaky_relu_(x, 0.3)
+    assert sys.getallocatedblocks() - before < 1000
+
+
+def test_contiguous_arrays_need_no_plan(monkeypatch):
+    x, out = np.ones(100_000, BFLOAT16), np.empty(100_000, BFLOAT16)
+    fastrelu.relu(x)
+    monkeypatch.setattr(fastrelu._dispatch, "plan", None)
+    assert fastrelu.leaky_relu(x, negative_slope=0.3, out=out, target="serial") is out
 
 
 def test_scalars_and_arrays_without_dimensions():
@@ -293,6 +312,8 @@ FIRST = {
     "in place": "fastrelu.relu_(x.copy())",
     "scalar": "fastrelu.relu(x[0])",
     "dtype": "fastrelu.relu(x.astype('f'), dtype=x.dtype)",
+    "signature": "fastrelu.ufuncs.relu(x.astype('f'), **fastrelu._ml_dtypes.spelled_out("
+    "fastrelu.ufuncs.relu, (), {'dtype': x.dtype})[1])",
     "outer": "fastrelu.ufuncs.leaky_relu.outer(x, x)",
 }
 
