@@ -27,11 +27,11 @@ from ._versions import needed
 T = TypeVar("T")
 
 #: Each loop of each ufunc: operation, type, target and the words that the loop reads.
-slots: list[tuple[str, np.dtype, str, np.ndarray]] = []
+slots: list[tuple[str, str, str, np.ndarray]] = []
 
 
 @functools.cache
-def _kernel(operation: str, kind: str) -> Any:
+def _kernel(operation: str, dtype: np.dtype) -> Any:
     with needed("numba"):
         if operation in MASKED:
             from ._mask_kernels import build
@@ -39,7 +39,7 @@ def _kernel(operation: str, kind: str) -> Any:
             from ._sum_kernels import build
         else:
             from ._kernels import build
-    return build(operation, np.dtype(kind))
+    return build(operation, dtype)
 
 
 @functools.cache
@@ -60,13 +60,13 @@ def _part(place: int) -> Any:
 
 def kernel_address(operation: str, dtype: np.dtype) -> int:
     """Return the address of a kernel, compiled if need be. The caller holds Numba's compiler lock."""
-    address: int = _kernel(operation, dtype.str).address  # `str` is the same for `l` and `q`, which are one type
+    address: int = _kernel(operation, dtype).address  # `l` and `q` are equal, as they are one type
     return address
 
 
 def compile_slot(index: int) -> None:
     """Make the loop of a slot ready to run, or fetch the part of the driver that it asks for."""
-    operation, dtype, target, slot = slots[index]
+    operation, kind, target, slot = slots[index]
     # Read once: other threads' calls of the same loop write their own wishes here. One that is lost so is made again.
     wanted, slot[WANTS] = int(slot[WANTS]), 0
     if wanted == OWNER:
@@ -79,7 +79,7 @@ def compile_slot(index: int) -> None:
         if wanted:
             provide(target, wanted)
         if not slot[LOOP]:
-            slot[KERNEL] = kernel_address(operation, dtype)
+            slot[KERNEL] = kernel_address(operation, np.dtype(kind))
             slot[LOOP] = _inner_loop().address
 
     locked(work)
@@ -151,7 +151,7 @@ def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int
     """Make sure that a table can run a job, and return the kernel's address."""
     table = _tuning.settings.tables[target]
     place = LAUNCHER if parallel else RUN_JOB
-    key = operation, dtype.str
+    key = operation, dtype
 
     def compile_kernel() -> None:
         _jobs[key] = kernel_address(operation, dtype)
@@ -174,7 +174,7 @@ def _part_of(operation: str) -> int:
 
 
 #: Addresses of the kernels that jobs have used.
-_jobs: dict[tuple[str, str], int] = {}
+_jobs: dict[tuple[str, np.dtype], int] = {}
 
 
 def warm(operation: str, dtype: np.dtype) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _compile, _front, _fused, _threads, _tuning, ufuncs
+from . import _compile, _front, _fused, _ml_dtypes, _threads, _tuning, ufuncs
 from ._dispatch import Explanation, explain_plan, plan
 from ._masks import MaskPass
 from ._operations import ARGUMENTS, OPERATIONS, typecodes
@@ -177,9 +177,11 @@ def warmup_steps(
 ) -> list[tuple[str, Callable[[], object]]]:
     """Return what `warmup` does, as labelled steps, for a progress bar."""
     wanted = None if dtypes is None else [np.dtype(dtype) for dtype in dtypes]
+    bfloat16 = _ml_dtypes.bfloat16()
     steps: list[tuple[str, Callable[[], object]]] = []
     for name in _names(functions):
         available = list(dict.fromkeys(np.dtype(code) for code in typecodes(name)))
+        available += [bfloat16] if bfloat16 is not None else []
         for dtype in available if wanted is None else wanted:
             if dtype not in available:
                 if functions is None:
@@ -200,7 +202,7 @@ def warmup(functions: Iterable[Any] | None = None, dtypes: Iterable[Any] | None 
     functions : iterable of functions or names, optional
         What to compile; None means all.
     dtypes : iterable of dtypes, optional
-        For which types; None means all that each function has loops for.
+        For which types; None means all that each function has loops for, with bfloat16 where ml_dtypes is imported.
 
     Raises
     ------

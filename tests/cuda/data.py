@@ -4,6 +4,13 @@ import numpy as np
 
 from fastrelu._operations import DATA, OPERATIONS
 
+try:
+    from ml_dtypes import finfo
+except ImportError:
+    from numpy import finfo
+
+#: Names for which there are operations: bfloat16 where ml_dtypes is installed.
+FLOATS = "efd" if finfo is np.finfo else ("e", "f", "d", "bfloat16")
 NUMBERS = {"negative_slope": 0.3, "at_zero": 0.7}
 
 
@@ -16,7 +23,7 @@ def specials(dtype, n, shift=0):
         info = np.iinfo(dtype)
         values = [info.min, info.max, 0, 1, info.max // 2, max(info.min, -1)]
     else:
-        info = np.finfo(dtype)
+        info = finfo(dtype)
         tiny = float(info.smallest_subnormal)
         values = [-np.inf, float(info.min), -1.7, -tiny, -0.0, 0.0, tiny, 0.3, float(info.max), np.inf, np.nan, -3.1]
     return np.roll(np.resize(np.array(values, dtype=dtype), n), shift)
