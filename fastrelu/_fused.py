@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import _again, _arrays, _compile, _foreign, _large, _threads, _tuning
+from . import _again, _arrays, _compile, _foreign, _large, _ml_dtypes, _threads, _tuning, ufuncs
 from ._dispatch import Explanation, loop_dtype, reasons
 from ._operations import DATA, OPERATIONS
 
@@ -36,7 +36,8 @@ class Pass:
             self.inputs.get(argument, self.inputs[first] if argument in DATA else 0.0)
             for argument in OPERATIONS[operation]
         ]
-        self.dtype = loop_dtype(operation, operands, {})
+        arguments = _ml_dtypes.spelled_out(ufuncs.of(operation, "auto"), operands, {})
+        self.dtype = loop_dtype(operation, *arguments)
         self.views = [self._view(argument) for argument in OPERATIONS[operation] if argument in self.inputs]
         self.out = self.outputs.get("out") if self.writes(name) else None
         self.check()
