@@ -61,7 +61,12 @@ class _Words:
         kept = builder.sub(builder.shl(BYTE(1), builder.trunc(before, BYTE)), BYTE(1))
         with builder.goto_entry_block():
             self.carried = builder.alloca(self.wide)
-        builder.store(builder.zext(builder.and_(builder.load(self.start), kept), self.wide), self.carried)
+        builder.store(self.wide(0), self.carried)
+        with self._within_a_byte():  # else there are no words perhaps, and the mask has ended
+            builder.store(builder.zext(builder.and_(builder.load(self.start), kept), self.wide), self.carried)
+
+    def _within_a_byte(self):
+        return self.builder.if_then(self.builder.icmp_unsigned("!=", self.before, self.wide(0)))
 
     def _at(self, k):
         return self.builder.gep(self.start, [self.builder.mul(k, WORD(self.word.width // 8))])
@@ -86,7 +91,7 @@ class _Words:
     def end(self, count):
         """Write what is left over after so many words."""
         builder = self.builder
-        with builder.if_then(builder.icmp_unsigned("!=", self.before, self.wide(0))):
+        with self._within_a_byte():
             builder.store(builder.trunc(builder.load(self.carried), BYTE), self._at(count))
 
 
