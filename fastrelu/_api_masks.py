@@ -218,6 +218,10 @@ def relu_with_mask_(x: Any, /, *, mask_out: Any = None, target: str | None = Non
     TypeError, ValueError, RuntimeError
         As for `relu_with_mask`; TypeError also for a list or a scalar. Nothing is written before an error.
 
+    Notes
+    -----
+    The output takes the place of the input, and the mask is all that a backward pass needs.
+
     Examples
     --------
     >>> import numpy as np, fastrelu
@@ -255,6 +259,11 @@ def leaky_relu_with_mask_(
     TypeError, ValueError, RuntimeError
         As for `leaky_relu_with_mask`; TypeError also for a list, a scalar or integers.
 
+    Notes
+    -----
+    The output takes the place of the input. With a slope of 0 or below it no longer tells which elements were
+    negative; the mask does.
+
     Examples
     --------
     >>> import numpy as np, fastrelu
@@ -289,6 +298,10 @@ def relu_backward_from_mask_(grad: A, mask: Any, /, *, target: str | None = None
     TypeError, ValueError, RuntimeError
         As for `relu_backward_from_mask`; TypeError also for a list, a scalar or integers.
 
+    Notes
+    -----
+    The gradient with respect to the input takes the place of that with respect to the output.
+
     Examples
     --------
     >>> import numpy as np, fastrelu
@@ -322,6 +335,10 @@ def leaky_relu_backward_from_mask_(
     ------
     TypeError, ValueError, RuntimeError
         As for `leaky_relu_backward_from_mask`; TypeError also for a list, a scalar or integers.
+
+    Notes
+    -----
+    The gradient with respect to the input takes the place of that with respect to the output.
 
     Examples
     --------
