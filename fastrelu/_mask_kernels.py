@@ -61,12 +61,7 @@ class _Words:
         kept = builder.sub(builder.shl(BYTE(1), builder.trunc(before, BYTE)), BYTE(1))
         with builder.goto_entry_block():
             self.carried = builder.alloca(self.wide)
-        builder.store(self.wide(0), self.carried)
-        with self._within_a_byte():  # else there are no words perhaps, and the mask has ended
-            builder.store(builder.zext(builder.and_(builder.load(self.start), kept), self.wide), self.carried)
-
-    def _within_a_byte(self):
-        return self.builder.if_then(self.builder.icmp_unsigned("!=", self.before, self.wide(0)))
+        builder.store(builder.zext(builder.and_(builder.load(self.start), kept), self.wide), self.carried)
 
     def _at(self, k):
         return self.builder.gep(self.start, [self.builder.mul(k, WORD(self.word.width // 8))])
@@ -91,7 +86,7 @@ class _Words:
     def end(self, count):
         """Write what is left over after so many words."""
         builder = self.builder
-        with self._within_a_byte():
+        with builder.if_then(builder.icmp_unsigned("!=", self.before, self.wide(0))):
             builder.store(builder.trunc(builder.load(self.carried), BYTE), self._at(count))
 
 
@@ -137,6 +132,10 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
 
     def by_lines(start, count, parameters, streamed):
         """Emit so many lines of contiguous data; `parameters` are values, or None where they are arrays like it."""
+        with builder.if_then(builder.icmp_signed(">", count, WORD(0))):  # else the mask may have ended
+            lines(start, count, parameters, streamed)
+
+    def lines(start, count, parameters, streamed):
         words = _Words(builder, mask, builder.add(first, start), lanes)
         with counted(builder, count) as (k, name):
             i = builder.add(start, builder.mul(k, WORD(lanes)))
