@@ -42,17 +42,15 @@ class MaskPass(Pass):
             raise ValueError(
                 f"{self.name}: {argument} has {mask.size} bytes; for {size} elements it must have {self.length}"
             )
-        for other in (*self.views, self.out):
-            if argument == "mask_out" and other is not None and np.may_share_memory(mask, other):
-                raise ValueError(f"{self.name}: mask_out shares memory with another argument")
+        if argument == "mask_out":
+            self.check_apart("mask_out", mask)
 
     def run(self, key: _again.Key | None) -> Any:
         reads = "mask" in self.inputs
         out = self.memory("out", self.shape, self.dtype)
         mask = self.inputs["mask"] if reads else self.memory("mask_out", (self.length,), MASK)
-        # The kernel writes its own type, and a mask without gaps
-        result = out if out.dtype == self.dtype else np.empty(self.shape, self.dtype)
-        bits = np.ascontiguousarray(mask)
+        result = self.writable(out)
+        bits = np.ascontiguousarray(mask)  # the kernel writes one without gaps
         views = [apart(view, result) for view in self.views]
         if reads:
             views.insert(1, apart(bits, result))
