@@ -5,9 +5,10 @@ LOOP, KERNEL, OPERANDS, ITEMSIZE, TABLE, INDEX, WANTS, SLOT_WORDS = range(8)
 
 # A table: the thresholds of one target. Every loop reads them on every call, so that they can change any time.
 # LARGE to LAUNCHER are addresses of parts of the driver, 0 until they are compiled; IDENT is that of a function
-# that names the calling thread. Before the time of RESUME nothing runs in parallel. From OWNER on stand the names
-# of the threads that may have a team of threads.
-PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, LAUNCHER, RESUME, IDENT, OWNER = range(12)
+# that names the calling thread, MINCORE that of the system's function, or 0. Before the time of RESUME nothing runs in
+# parallel. From OWNER on stand the names of the threads that may have a team of threads.
+PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, LAUNCHER, RESUME, IDENT = range(11)
+MINCORE, OWNER = 11, 12
 #: Each of them has threads of its own under the omp layer. The first place is the main thread's. A choice: without a
 #: bound, 64 callers of 16 threads each made 1,041 threads.
 TEAMS = 4

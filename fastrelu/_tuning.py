@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._layout import ALLOWED, IDENT, NEVER, OWNER, PARALLEL_MIN, SHARED, STREAMING_MIN, TABLE_WORDS
+from ._layout import ALLOWED, IDENT, MINCORE, NEVER, OWNER, PARALLEL_MIN, SHARED, STREAMING_MIN, TABLE_WORDS
 
 TARGETS = ("serial", "parallel", "cuda")
 
@@ -69,6 +69,12 @@ def check_target(target: object, where: str) -> str | None:
     raise ValueError(f"{where}={target!r}: expected None, 'serial', 'parallel' or 'cuda'")
 
 
+def system_function(name: str) -> int:
+    """Return the address of a function of Linux's C library, or 0."""
+    function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+    return (ctypes.cast(function, ctypes.c_void_p).value or 0) if function else 0
+
+
 class Settings:
     """The process-wide choices. ``tables`` mirrors them, one array of words per CPU target."""
 
@@ -77,6 +83,7 @@ class Settings:
         for table in self.tables.values():
             table[ALLOWED] = 1
             table[IDENT] = ctypes.cast(ctypes.pythonapi.PyThread_get_thread_ident, ctypes.c_void_p).value or 0
+            table[MINCORE] = system_function("mincore")
             table[OWNER] = threading.main_thread().ident or 0
         self.tables["auto"][SHARED] = 1
         self.generation = 0  # of the choices, for whoever keeps what follows from them
