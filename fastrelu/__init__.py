@@ -15,7 +15,7 @@ from ._api import (
     relu_grad,
     relu_grad_,
 )
-from ._config import configure, explain, show_config, warmup
+from ._config import configure, explain, release_memory, show_config, warmup
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,7 @@ __all__ = [
     "leaky_relu_backward_",
     "leaky_relu_grad",
     "leaky_relu_grad_",
+    "release_memory",
     "relu",
     "relu_",
     "relu_backward",

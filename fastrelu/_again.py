@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _threads, _tuning
+from . import _outputs, _threads, _tuning
 from ._layout import ALLOWED, AXES, AXIS, JOB_HEAD, RUN_JOB, SHARED
 from ._operations import DATA, OPERATIONS
 
@@ -50,6 +50,7 @@ class _Known(NamedTuple):
     #: Shape and order of the axes of an output that the call allocates
     shape: tuple[int, ...]
     axes: Sequence[int]
+    nbytes: int
 
 
 _known: dict[Key, _Known] = {}
@@ -87,7 +88,7 @@ def run(key: Key, operands: Sequence[Any], out: np.ndarray | None) -> np.ndarray
     if known is None:
         return None
     if out is None:
-        out = np.empty(known.shape, known.dtype).transpose(known.axes)
+        out = _outputs.allocate(known.nbytes, np.empty, known.shape, known.dtype).transpose(known.axes)
     arrays = [value if type(value) is np.ndarray else _number(value, known.dtype) for value in operands]
     job = known.words.from_buffer_copy(known.job)
     place = known.place
@@ -120,5 +121,5 @@ def remember(
         _known.clear()
     words = ctypes.c_int64 * len(job)
     _known[key] = _Known(
-        words, job.tobytes(), place, step, table, parallel, result.dtype, offsets, shape, back
+        words, job.tobytes(), place, step, table, parallel, result.dtype, offsets, shape, back, result.nbytes
     )  # fmt: skip

@@ -162,6 +162,9 @@ def warm_driver() -> None:
     _threads.start_here()
 
     def work() -> None:
+        from . import _recycler
+
+        _recycler.build()
         for target in _tuning.settings.tables:
             provide(target, LARGE)
             provide(target, RUN_JOB if target == "serial" or _threads.unavailable() else LAUNCHER)

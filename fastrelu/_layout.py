@@ -42,3 +42,11 @@ STREAMED = 4
 EVEN = 16
 
 NEVER = (1 << 63) - 1
+
+# What the recycler has: its lock, the size of the smallest block that it keeps, the bytes that it may keep and keeps,
+# how many blocks those are, the functions of NumPy's allocator and of the C library's that tells the size of a block,
+# then (address, size) per block, oldest first.
+LOCK, FROM, LIMIT, KEPT, BLOCKS, MALLOC, FREE, USABLE, FIRST_BLOCK = range(9)
+#: A choice, which bounds the time of a search; the limit in bytes usually means fewer.
+MOST_BLOCKS = 16
+RECYCLER_WORDS = FIRST_BLOCK + 2 * MOST_BLOCKS

@@ -21,15 +21,13 @@ from ._versions import needed
 with needed("numpy"):
     from numpy._core._multiarray_umath import _UFUNC_API
 
-_capsule = ctypes.pythonapi.PyCapsule_GetPointer
-_capsule.restype, _capsule.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 _FROM_FUNC_AND_DATA = 1  # its place in NumPy's table of ufunc functions, which is part of NumPy's ABI
 _from_func_and_data = ctypes.PYFUNCTYPE(
     ctypes.py_object,
     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p,  # loops, their data, their types
     ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int,  # counts of types, inputs, outputs; identity
     ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int,  # name, documentation, unused
-)(ctypes.cast(_capsule(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))[_FROM_FUNC_AND_DATA])  # fmt: skip
+)(ctypes.cast(_native.pointer(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))[_FROM_FUNC_AND_DATA])  # fmt: skip
 _NO_IDENTITY = -1
 
 _module = _native.new_module()
