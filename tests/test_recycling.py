@@ -300,6 +300,9 @@ class Native:
     def sizes(self):
         return self.table[FIRST_BLOCK : FIRST_BLOCK + 2 * self.table[BLOCKS]][1::2].tolist()
 
+    def blocks_are_counted(self):
+        return self.table[LOCK] == 0 and self.table[KEPT] == sum(self.sizes())
+
 
 @pytest.mark.parametrize(
     ("size", "fits"),
@@ -320,7 +323,7 @@ def test_no_more_blocks_than_there_is_room_for():
     for place in places:
         native.free(place, 100_000)
         assert native.table[BLOCKS] <= MOST_BLOCKS
-        assert native.table[KEPT] == sum(native.sizes())
+        assert native.blocks_are_counted()
     assert [native.allocate(100_000) for _ in range(MOST_BLOCKS)] == places[: -MOST_BLOCKS - 1 : -1]
     assert native.table[KEPT] == native.table[BLOCKS] == 0
     for place in places[-MOST_BLOCKS:]:
@@ -358,44 +361,44 @@ def test_who_finds_the_table_in_use_does_not_wait():
 
 
 def test_no_block_has_two_owners():
-    """64 threads take and drop at once, without the GIL."""
-    native = Native(limit=1 << 20)
-    held, failures, barrier = {}, [], threading.Barrier(64)
+    """64 threads take and drop at once, without the GIL. In a process of its own, which a failure may kill."""
+    python(
+        """
+import ctypes, sys, threading
+import numpy as np
+from tests.test_recycling import Native
+native = Native(limit=1 << 20)
+held, failures, barrier = {}, [], threading.Barrier(64)
 
-    def work(k):
-        barrier.wait()
-        sizes = np.random.default_rng(k).integers(1 << 16, 1 << 18, 400).tolist()
-        try:
-            for turn, size in enumerate(sizes):
-                place = native.allocate(size)
-                assert held.setdefault(place, k) == k, "two owners"
-                stamp = (ctypes.c_int64 * 2).from_address(place), (ctypes.c_int64 * 2).from_address(place + size - 16)
-                for words in stamp:
-                    words[:] = k, turn
-                if turn % 20 == 0:
-                    native.trim(1 << 19)
-                for words in stamp:
-                    assert words[:] == [k, turn], "somebody else has written"
-                del held[place]
-                native.free(place, size)
-        except BaseException as failure:
-            failures.append(failure)
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(64)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
+def work(k):
+    sizes = np.random.default_rng(k).integers(1 << 16, 1 << 18, 400).tolist()
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    assert not failures, failures[0]
-    assert native.table[LOCK] == 0
-    assert native.table[KEPT] == sum(native.sizes()) <= 1 << 20
-    assert native.trim(0) == 1
-    assert native.table[KEPT] == native.table[BLOCKS] == 0
+        barrier.wait()
+        for turn, size in enumerate(sizes):
+            place = native.allocate(size)
+            assert held.setdefault(place, k) == k, "two owners"
+            ends = [(ctypes.c_int64 * 2).from_address(end) for end in (place, place + size - 16)]
+            for words in ends:
+                words[:] = k, turn
+            if turn % 20 == 0:
+                native.trim(1 << 19)
+            for words in ends:
+                assert words[:] == [k, turn], "somebody else has written"
+            del held[place]
+            native.free(place, size)
+    except BaseException as failure:
+        failures.append(failure)
+
+sys.setswitchinterval(1e-5)
+threads = [threading.Thread(target=work, args=(k,)) for k in range(64)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert not failures, failures[0]
+assert native.blocks_are_counted() and sum(native.sizes()) <= 1 << 20
+assert native.trim(0) == 1
+assert native.blocks_are_counted() and not native.sizes()
+"""
+    )
 
 
 def test_many_threads_call():
@@ -470,6 +473,19 @@ def test_nothing_of_the_callers_context_changes():
     contextvars.Context().run(both)
     both()
     assert get_handler_name() == NUMPYS
+
+
+def test_the_context_of_the_recycler_is_nobodys_own():
+    """A context can be entered by one thread at a time: each call takes a copy, as threads without a GIL need it."""
+    entered, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: _outputs._recycling().run(lambda: entered.set() or done.wait()))
+    thread.start()
+    try:
+        entered.wait()
+        assert get_handler_name(fastrelu.relu(X)) == OURS
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_tracemalloc():
