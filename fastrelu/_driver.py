@@ -198,7 +198,8 @@ def run_job(job, table, parallel):
     on two cores, took 4 to 7 ms instead of 0.1, and torch the same. So such a call is followed by serial ones.
     """
     flags = read_flags()
-    if peek(job, JOB_STREAM) and untouched(job, table):
+    new = peek(job, JOB_STREAM) and untouched(job, table)
+    if new:
         poke(job, JOB_STREAM, 0)
     if parallel and peek(table, SHARED) == 0:
         call1(peek(table, LAUNCHER), job)
@@ -209,7 +210,8 @@ def run_job(job, table, parallel):
         release(table + 8 * BUSY)
         last = JOB_HEAD + AXIS * (peek(job, AXES) - 1)
         unit = peek(job, last - AXIS + 1) * peek(job, last + 1) * peek(job, JOB_ITEMSIZE)
-        if spent > WAITED + peek(job, JOB_UNITS) * unit * WAITED_PER_BYTE:
+        # (New memory takes as long as a virtual machine's host takes to find it, which says nothing about the cores)
+        if not new and spent > WAITED + peek(job, JOB_UNITS) * unit * WAITED_PER_BYTE:
             poke(table, RESUME, begin + min(RECOVER * spent, RECOVER_AT_MOST))
     else:
         for unit in range(peek(job, JOB_UNITS)):
