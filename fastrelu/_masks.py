@@ -55,7 +55,7 @@ class MaskPass(Pass):
         if reads:
             views.insert(1, apart(bits, result))
         if self.views[0].size:
-            arrays = [*views, result] if reads else [*views, result, bits]
+            arrays = [*views, result] if reads else [*views, bits, result]
             self.start(self._job(arrays), arrays, key)
         with np.errstate(all="ignore"):
             if result is not out:
