@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'fastrelu[cuda13]'")
 
-from fastrelu._cuda._kernels import Spec, argument_types, python_kernel
+from fastrelu._cuda._kernels import Spec
 from fastrelu._cuda._numba import cuda, types
 from fastrelu._operations import DATA, OPERATIONS
 
@@ -41,8 +41,8 @@ def label(spec):
 
 
 def compile_to_ptx(spec, capability):
-    signature = types.void(*argument_types(spec))
-    ptx, _ = cuda.compile(python_kernel(spec), signature, device=False, cc=capability, abi="numba")
+    signature = types.void(*spec.argument_types())
+    ptx, _ = cuda.compile(spec.python_kernel(), signature, device=False, cc=capability, abi="numba")
     return ptx
 
 
