@@ -17,6 +17,12 @@ class Interface:
         }  # fmt: skip
 
 
+def memory(pointer, shape, dtype):
+    """Return memory at an address as an array."""
+    raw = (ctypes.c_uint8 * (int(np.prod(shape)) * dtype.itemsize)).from_address(pointer)
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
 class Gpu:
     """What we ask of a JAX device."""
 
@@ -103,6 +109,9 @@ class Driver:
 
     def wait(self, waiting, first, device):
         self.log.append(("wait", waiting, first))
+
+    def keep(self, stream, device, what):
+        self.log.append(("keep", stream, device, what))
 
     def make_current(self, device):
         self.log.append(("current", device))
