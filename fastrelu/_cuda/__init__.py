@@ -1,8 +1,10 @@
 """The CUDA target. Imported on first use: nothing on the way of a CPU call touches it.
 
 ``_numba`` holds the import of Numba's CUDA target, ``_access`` what a kernel does to memory, ``_kernels`` the kernels,
-``_launch`` how they are launched, ``_libraries`` whose arrays we take, ``_call`` one call on them, ``_quick`` a
-short way for the commonest, ``_staging`` host arrays, ``_driver`` and ``_status`` what is there to run on.
+``_launch`` how they are launched, ``_libraries`` whose arrays we take, ``_arguments`` what we ask of those, ``_call``
+one call on them, ``_quick`` a short way for the commonest, ``_staging`` host arrays, ``_driver`` and ``_status`` what
+is there to run on. ``_fused`` is a call of a function that does more in a pass than an operation does; ``_masks`` and
+``_mask_kernels`` are one kind of these.
 """
 
 import sys
@@ -11,7 +13,9 @@ from typing import Any
 
 from ._status import require, status_line, unavailable
 
-__all__ = ["NOT_QUICK", "call", "describe", "is_device_array", "quick_for", "require", "status_line", "unavailable"]
+__all__ = [
+    "NOT_QUICK", "call", "describe", "fused", "is_device_array", "quick_for", "require", "status_line", "unavailable",
+]  # fmt: skip
 
 #: What a function from `quick_for` returns for a call that must go through `call`; it has then done nothing.
 NOT_QUICK = object()
@@ -80,6 +84,27 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     if target != "cuda":
         raise TypeError(f"{name}: none of the arrays is in GPU memory")
     return _staging.call(name, operands, out, kwargs)
+
+
+def fused(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None) -> Any:
+    """Run a function that does more than an operation on the GPU, as `call` runs operations.
+
+    Parameters
+    ----------
+    name : str
+        The function.
+    inputs, outputs : mapping
+        Its arguments by name, the data first; an output is None where a new array is wanted.
+    target : {None, "serial", "parallel", "cuda"}
+        What the caller asked for.
+    """
+    require()
+    from . import _masks
+
+    if any(is_device_array(value) for value in (*inputs.values(), *outputs.values())):
+        _check_target(name, target)
+        return _masks.MaskPass(name, inputs, outputs).run()
+    return _masks.StagedMaskPass(name, inputs, outputs, "cuda").run(None)
 
 
 def _check_target(name: str, target: str | None) -> None:
