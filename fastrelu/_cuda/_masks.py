@@ -80,8 +80,9 @@ def launch(name: str, loop: np.dtype, operands: Sequence[Any], out: View, mask: 
     strides = [broadcast(view.shape, view.strides, out.shape) for view in arrays]
     extents, steps = coalesce(out.shape, [*strides, out.strides], ordered=True)
     roles, width = contiguous_roles(operands, out, loop, extents, steps), VECTOR_BYTES // loop.itemsize
-    # The first element must begin a vector, as it begins a byte, and a vector must not be more than a byte's elements
-    if roles is None or out.pointer % VECTOR_BYTES or width > 8:
+    # The first element must begin a vector, as it begins a byte, and a vector must not be more than a byte's elements;
+    # and the data, which makes the bits, must be an array
+    if roles is None or roles[0] != "array" or out.pointer % VECTOR_BYTES or width > 8:
         roles, width = tuple("array" if isinstance(view, View) else "scalar" for view in operands), 1
     kinds = [role for role in roles if role != "scalar"]
     rows = [row or [0] for row, kind in zip(steps, (*kinds, "array"), strict=True) if kind == "array"]

@@ -153,6 +153,9 @@ def test_negative_strides(tiny_blocks):
 def test_a_broadcast_input(tiny_blocks):
     x = np.broadcast_to(specials("f", 7), (5, 7))
     check("relu_with_mask", fastrelu.relu_with_mask(fakes.Interface(x)), case("relu_with_mask", x)[1])
+    x, slope = np.broadcast_to(np.float32(-2), 37), np.linspace(1, 2, 37, dtype="f")
+    found = fastrelu.leaky_relu_with_mask(fakes.Interface(x), fakes.Interface(slope))
+    check("leaky_relu_with_mask", found, case("leaky_relu_with_mask", x, slope)[1])
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 5, 7, 8, 9, 16, 20])
