@@ -203,7 +203,7 @@ def explain(kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, 
             "serial", "plain", {"parallel": "Dask runs each block as a call of its own, when it computes"}
         )
     if elsewhere == "cuda":
-        _, refused = _cuda().describe(name, list(inputs.values()), outputs["out"], target)
+        _, refused = _cuda().describe_fused(name, inputs, outputs, target)
         return Explanation("cuda", "plain", refused)
     return kind(name, inputs, outputs, target).explain()
 

@@ -14,7 +14,8 @@ from typing import Any
 from ._status import require, status_line, unavailable
 
 __all__ = [
-    "NOT_QUICK", "call", "describe", "fused", "is_device_array", "quick_for", "require", "status_line", "unavailable",
+    "NOT_QUICK", "call", "describe", "describe_fused", "fused", "is_device_array", "quick_for", "require",
+    "status_line", "unavailable",
 ]  # fmt: skip
 
 #: What a function from `quick_for` returns for a call that must go through `call`; it has then done nothing.
@@ -99,12 +100,17 @@ def fused(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], targ
         What the caller asked for.
     """
     require()
+    return _fused_pass(name, inputs, outputs, target).run()
+
+
+def _fused_pass(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None) -> Any:
+    """Return a checked call of a function that does more than an operation."""
     from . import _masks
 
     if any(is_device_array(value) for value in (*inputs.values(), *outputs.values())):
         _check_target(name, target)
-        return _masks.MaskPass(name, inputs, outputs).run()
-    return _masks.StagedMaskPass(name, inputs, outputs, "cuda").run(None)
+        return _masks.MaskPass(name, inputs, outputs)
+    return _masks.StagedMaskPass(name, inputs, outputs, "cuda")
 
 
 def _check_target(name: str, target: str | None) -> None:
@@ -124,3 +130,12 @@ def describe(name: str, operands: Sequence[Any], out: Any, target: str | None) -
         return "device", {"serial": far, "parallel": far, "streaming": "stores that bypass the cache are the CPU's"}
     forced = "target='cuda' is forced: the data is copied to the GPU, and the result back"
     return "host to device", {"serial": forced, "parallel": forced, "streaming": "the GPU writes the result"}
+
+
+def describe_fused(
+    name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None
+) -> tuple[str, dict[str, str]]:
+    """Return what `describe` does, of a call of `fused`."""
+    described = describe(name, [*inputs.values(), *outputs.values()], None, target)
+    _fused_pass(name, inputs, outputs, target)
+    return described

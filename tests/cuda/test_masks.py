@@ -8,7 +8,7 @@ import pytest
 
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _call, _dlpack, _driver, _libraries, _mask_kernels, _masks, _settings
+from fastrelu._cuda import _dlpack, _driver, _libraries, _mask_kernels, _masks, _settings
 from fastrelu._cuda._numba import SIMULATED, cuda
 from fastrelu._operations import MASKED, OPERATIONS
 from fastrelu._operations import typecodes as codes_of
@@ -406,6 +406,10 @@ def test_refusals_write_nothing(monkeypatch):
         (ValueError, "read-only", with_mask, (x,), {"out": fakes.Interface(array, readonly=True), "mask_out": mask}),
         (ValueError, "read-only", with_mask, (x,), {"out": out, "mask_out": fakes.Interface(bits, readonly=True)}),
         (
+            ValueError, "x is not aligned", with_mask, (fakes.Interface(array, data=(array.ctypes.data + 2, False)),),
+            {"mask_out": mask},
+        ),
+        (
             ValueError, "out is not aligned", with_mask, (x,),
             {"out": fakes.Interface(array, data=(array.ctypes.data + 2, False)), "mask_out": mask},
         ),
@@ -575,8 +579,17 @@ def test_a_configured_target_copies_too(monkeypatch, tiny_blocks):
     assert seen
 
 
-def test_explain_runs_nothing(monkeypatch):
+def test_explain_runs_nothing_and_refuses_what_the_call_does(monkeypatch):
     monkeypatch.setattr(_masks, "launch", None)
-    assert fastrelu.explain(fastrelu.relu_with_mask, cuda.to_device(BASE)).target == "cuda"
-    assert fastrelu.explain(fastrelu.relu_with_mask, BASE, target="cuda").target == "cuda"
-    assert _call.launch
+    monkeypatch.setattr(_libraries.Library, "empty", None)
+    function, x, short = fastrelu.relu_with_mask, cuda.to_device(BASE), np.zeros(3, np.uint8)
+    assert fastrelu.explain(function, x).target == "cuda"
+    assert fastrelu.explain(function, BASE, target="cuda").target == "cuda"
+    for kind, data, kwargs in [
+        (TypeError, x, {"mask_out": short}),
+        (TypeError, x, {"target": "serial"}),
+        (ValueError, x, {"mask_out": cuda.to_device(short)}),
+        (ValueError, BASE, {"mask_out": short, "target": "cuda"}),
+    ]:
+        with pytest.raises(kind):
+            fastrelu.explain(function, data, **kwargs)
