@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastrelu._operations import DATA, OPERATIONS
+from fastrelu._bench.oracle import expected
+from fastrelu._operations import DATA, MASKED, OPERATIONS
 
 NUMBERS = {"negative_slope": 0.3, "at_zero": 0.7}
 
@@ -28,6 +29,31 @@ def operands_for(name, dtype, n):
         specials(dtype, n, shift=3 * k) if operand in DATA else NUMBERS[operand]
         for k, operand in enumerate(OPERATIONS[name])
     ]
+
+
+def bits_of(x):
+    """Return the mask of an array."""
+    return np.packbits(~(x <= 0).ravel(), bitorder="little")
+
+
+def masked_case(name, x, slope=0.3):
+    """Return the arguments of a function with a mask in host memory, and what it returns for them, as a list."""
+    slopes = [slope] if "negative_slope" in MASKED[name] else []
+    if name.endswith("with_mask"):
+        dtype = x.dtype if name.startswith("relu") else None
+        values = expected(name.removesuffix("_with_mask"), (x, *slopes), dtype or np.result_type(x, *slopes))
+        return [x, *slopes], [values, bits_of(x)]
+    grad, mask = np.roll(x, 5), bits_of(x)
+    if x.size % 8:
+        mask[-1] |= 256 - (1 << x.size % 8)  # bits beyond the last element are ignored
+    parameters = slopes * 2 or [0.0]
+    backward = expected(name.removesuffix("_from_mask"), (grad, x, *parameters), np.result_type(x, *slopes))
+    return [grad, mask, *slopes], [backward]
+
+
+def listed(result):
+    """Return what a function returned, one thing or two, as a list."""
+    return list(result) if isinstance(result, tuple) else [result]
 
 
 class Guarded:

@@ -10,8 +10,7 @@ from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._operations import MASKED, OPERATIONS
 
-from . import test_masks as masks
-from .data import operands_for, specials
+from .data import listed, masked_case, operands_for, specials
 
 pytestmark = [
     pytest.mark.cuda,
@@ -84,9 +83,9 @@ def test_every_library(library, name, code, n):
 @pytest.mark.parametrize("code", "efd")
 @pytest.mark.parametrize("n", [1, 1023, 100_003])
 def test_masks_of_every_library(library, name, code, n):
-    values, wanted = masks.case(name, specials(code, n))
+    values, wanted = masked_case(name, specials(code, n))
     arrays = [LIBRARIES[library](value) if isinstance(value, np.ndarray) else value for value in values]
-    results = masks.listed(public(name)(*arrays))
+    results = listed(public(name)(*arrays))
     for result, value in zip(results, wanted, strict=True):
         assert type(result) is type(arrays[0])
         assert_same(to_host(result), value)
@@ -114,7 +113,7 @@ def test_masks_of_strided_arrays(library):
     for view, host in zip(views, hosts, strict=True):
         part = slice(None, None, 2) if host.shape[1] == 4 else slice(None)
         y, mask = fastrelu.leaky_relu_with_mask(view, slopes[part])
-        wanted = masks.case("leaky_relu_with_mask", host, slope[part])[1]
+        wanted = masked_case("leaky_relu_with_mask", host, slope[part])[1]
         assert_same(to_host(y), wanted[0])
         assert_same(to_host(mask), wanted[1])
         grad = fastrelu.leaky_relu_backward_from_mask(view, mask, slopes[part])

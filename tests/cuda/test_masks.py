@@ -14,7 +14,7 @@ from fastrelu._operations import MASKED, OPERATIONS
 from fastrelu._operations import typecodes as codes_of
 
 from . import fakes
-from .data import Guarded, specials
+from .data import Guarded, bits_of, listed, masked_case, specials
 from .test_layouts import VIEWS
 
 SIZES = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65)
@@ -24,31 +24,8 @@ BASE = specials("f", 6 * 5 * 7).reshape(6, 5, 7)
 simulated = pytest.mark.skipif(not SIMULATED, reason="these arrays are in host memory")
 
 
-def bits_of(x):
-    return np.packbits(~(x <= 0).ravel(), bitorder="little")
-
-
-def case(name, x, slope=SLOPE):
-    """Return a function's arguments in host memory, and what it returns for them, as a list."""
-    slopes = [slope] if "negative_slope" in MASKED[name] else []
-    if name.endswith("with_mask"):
-        dtype = x.dtype if name.startswith("relu") else None
-        values = expected(name.removesuffix("_with_mask"), (x, *slopes), dtype or np.result_type(x, *slopes))
-        return [x, *slopes], [values, bits_of(x)]
-    grad, mask = np.roll(x, 5), bits_of(x)
-    if x.size % 8:
-        mask[-1] |= 256 - (1 << x.size % 8)  # bits beyond the last element are ignored
-    parameters = slopes * 2 or [0.0]
-    backward = expected(name.removesuffix("_from_mask"), (grad, x, *parameters), np.result_type(x, *slopes))
-    return [grad, mask, *slopes], [backward]
-
-
 def on_device(values):
     return [cuda.to_device(value) if isinstance(value, np.ndarray) else value for value in values]
-
-
-def listed(result):
-    return list(result) if isinstance(result, tuple) else [result]
 
 
 def to_host(results):
@@ -61,7 +38,7 @@ def check(name, results, wanted, what=""):
 
 
 def run(name, x, slope=SLOPE, **kwargs):
-    arguments, wanted = case(name, x, slope)
+    arguments, wanted = masked_case(name, x, slope)
     check(name, getattr(fastrelu, name)(*on_device(arguments), **kwargs), wanted, x.shape)
 
 
@@ -96,7 +73,7 @@ def test_the_kernels_of_operations_are_others():
 @pytest.mark.parametrize(("name", "code"), CASES)
 @pytest.mark.parametrize("offset", range(8))
 def test_any_alignment_and_nothing_else_is_written(name, code, offset, tiny_blocks):
-    arguments, wanted = case(name, specials(code, 37))
+    arguments, wanted = masked_case(name, specials(code, 37))
     guards = [Guarded(value, offset) for value in arguments if isinstance(value, np.ndarray)]
     given = [*(guard.array for guard in guards), *(each for each in arguments if not isinstance(each, np.ndarray))]
     outputs = {"out": Guarded(np.zeros(37, code), offset)}
@@ -118,7 +95,7 @@ def test_any_alignment_and_nothing_else_is_written(name, code, offset, tiny_bloc
 
 @pytest.mark.parametrize("code", "efd")
 def test_operands_that_are_not_aligned_alike(code, tiny_blocks):
-    (grad, mask, slope), (wanted,) = case("leaky_relu_backward_from_mask", specials(code, 37))
+    (grad, mask, slope), (wanted,) = masked_case("leaky_relu_backward_from_mask", specials(code, 37))
     guards = Guarded(grad, 1), Guarded(mask, 2), Guarded(np.zeros(37, code), 3)
     grad, mask, out = (guard.array for guard in guards)
     fastrelu.leaky_relu_backward_from_mask(grad, mask, slope, out=out)
@@ -131,7 +108,7 @@ def test_operands_that_are_not_aligned_alike(code, tiny_blocks):
 @pytest.mark.parametrize("view", VIEWS)
 def test_views(name, view, tiny_blocks):
     take = VIEWS[view]
-    arguments, wanted = case(name, take(BASE))
+    arguments, wanted = masked_case(name, take(BASE))
     before, after = np.full_like(BASE, 9), np.full_like(BASE, 9)
     take(before)[...], take(after)[...] = arguments[0], wanted[0]
     data, out, rest = cuda.to_device(before), cuda.to_device(np.full_like(BASE, 9)), on_device(arguments[1:])
@@ -146,23 +123,23 @@ def test_views(name, view, tiny_blocks):
 def test_negative_strides(tiny_blocks):
     x = BASE[::-1, :, ::-2]
     found = fastrelu.leaky_relu_with_mask(cuda.to_device(BASE)[::-1, :, ::-2], SLOPE)
-    check("leaky_relu_with_mask", found, case("leaky_relu_with_mask", x)[1])
+    check("leaky_relu_with_mask", found, masked_case("leaky_relu_with_mask", x)[1])
 
 
 @simulated
 def test_a_broadcast_input(tiny_blocks):
     x = np.broadcast_to(specials("f", 7), (5, 7))
-    check("relu_with_mask", fastrelu.relu_with_mask(fakes.Interface(x)), case("relu_with_mask", x)[1])
+    check("relu_with_mask", fastrelu.relu_with_mask(fakes.Interface(x)), masked_case("relu_with_mask", x)[1])
     x, slope = np.broadcast_to(np.float32(-2), 37), np.linspace(1, 2, 37, dtype="f")
     found = fastrelu.leaky_relu_with_mask(fakes.Interface(x), fakes.Interface(slope))
-    check("leaky_relu_with_mask", found, case("leaky_relu_with_mask", x, slope)[1])
+    check("leaky_relu_with_mask", found, masked_case("leaky_relu_with_mask", x, slope)[1])
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 5, 7, 8, 9, 16, 20])
 @pytest.mark.parametrize("name", MASKED)
 def test_rows_that_end_within_bytes(name, columns, tiny_blocks):
     whole = specials("f", 7 * (columns + 1)).reshape(7, columns + 1)
-    arguments, wanted = case(name, whole[:, :columns])
+    arguments, wanted = masked_case(name, whole[:, :columns])
     device = cuda.to_device(np.hstack([arguments[0], np.zeros((7, 1), "f")]))[:, :columns]
     check(name, getattr(fastrelu, name)(device, *on_device(arguments[1:])), wanted)
 
@@ -177,14 +154,14 @@ def test_a_slope_per_channel(shape, tiny_blocks):
 def test_transposed_slopes(tiny_blocks):
     slopes = np.linspace(-2, 2, 35, dtype="f").reshape(7, 5)
     device = cuda.to_device(slopes).T
-    wanted = case("leaky_relu_with_mask", BASE, slopes.T)[1]
+    wanted = masked_case("leaky_relu_with_mask", BASE, slopes.T)[1]
     check("leaky_relu_with_mask", fastrelu.leaky_relu_with_mask(cuda.to_device(BASE), device), wanted)
 
 
 def test_more_axes_than_other_kernels_have(tiny_blocks):
     x = specials("f", 3**7).reshape((3,) * 7)[(slice(None, None, 2),) * 7]
     whole = cuda.to_device(np.ascontiguousarray(np.pad(x, [(0, 1)] * 7)))[(slice(0, 2),) * 7]
-    check("relu_with_mask", fastrelu.relu_with_mask(whole), case("relu_with_mask", x)[1])
+    check("relu_with_mask", fastrelu.relu_with_mask(whole), masked_case("relu_with_mask", x)[1])
 
 
 def test_masks_with_gaps(tiny_blocks):
@@ -242,7 +219,7 @@ def test_overlap(shift, tiny_blocks):
     host = specials("f", 60)
     source, target = slice(10, 50), slice(10 + shift, 50 + shift)
     for name in MASKED:
-        arguments, wanted = case(name, host[source].copy())
+        arguments, wanted = masked_case(name, host[source].copy())
         before = host.copy()
         before[source] = arguments[0]
         device = cuda.to_device(before)
@@ -310,7 +287,7 @@ def test_torch(torch, recorder):
     x = fakes.Tensor(BASE.copy())
     y, mask = fastrelu.relu_with_mask(x)
     assert type(y) is type(mask) is fakes.Tensor
-    check("relu_with_mask", (y.array, mask.array), case("relu_with_mask", BASE)[1])
+    check("relu_with_mask", (y.array, mask.array), masked_case("relu_with_mask", BASE)[1])
     assert x.version == y.version == mask.version == 0
     given = fakes.Tensor(np.zeros(27, np.uint8))
     assert fastrelu.relu_with_mask_(x, mask_out=given) is given
@@ -338,7 +315,7 @@ class OnlyDLPack:
 
 @simulated
 def test_arrays_with_dlpack_only():
-    check("relu_with_mask", fastrelu.relu_with_mask(OnlyDLPack(BASE)), case("relu_with_mask", BASE)[1])
+    check("relu_with_mask", fastrelu.relu_with_mask(OnlyDLPack(BASE)), masked_case("relu_with_mask", BASE)[1])
     grad, mask = OnlyDLPack(BASE.copy()), OnlyDLPack(bits_of(BASE))
     assert fastrelu.leaky_relu_backward_from_mask_(grad, mask, SLOPE) is grad
     assert_same(grad.array, expected("leaky_relu_backward", (BASE, BASE, SLOPE, SLOPE), "f"))
@@ -370,12 +347,12 @@ def jax(monkeypatch):
 @simulated
 def test_jax(jax, recorder):
     y, mask = fastrelu.leaky_relu_with_mask(JaxArray(BASE), SLOPE)
-    check("leaky_relu_with_mask", (y.array, mask.array), case("leaky_relu_with_mask", BASE)[1])
+    check("leaky_relu_with_mask", (y.array, mask.array), masked_case("leaky_relu_with_mask", BASE)[1])
     # JAX's stream waits for ours, for each of both
     assert [each for each in recorder.log if each[0] == "wait"] == [("wait", 7, 0)] * 2
     assert [each[1:3] for each in recorder.log if each[0] == "keep"] == [(0, 0)] * 2
     for name in MASKED:
-        arguments = [JaxArray(each) if isinstance(each, np.ndarray) else each for each in case(name, BASE)[0]]
+        arguments = [JaxArray(each) if isinstance(each, np.ndarray) else each for each in masked_case(name, BASE)[0]]
         with pytest.raises(TypeError, match=f"{name}: out is a JAX array, which cannot be written to"):
             getattr(fastrelu, name + "_")(*arguments)
     with pytest.raises(TypeError, match="mask_out is a JAX array, which cannot be written to"):
@@ -500,7 +477,7 @@ def piece(request, monkeypatch, tiny_blocks):
 
 @pytest.mark.parametrize(("name", "code"), CASES)
 def test_host_arrays(name, code, piece):
-    arguments, wanted = case(name, specials(code, 75))
+    arguments, wanted = masked_case(name, specials(code, 75))
     function, twin = getattr(fastrelu, name), getattr(fastrelu, name + "_")
     check(name, function(*arguments, target="cuda"), wanted)
     found = twin(arguments[0].copy(), *arguments[1:], target="cuda")
@@ -512,7 +489,7 @@ def test_host_layouts(view, piece):
     x = view(specials("f", 77).reshape(7, 11))
     slope = np.linspace(-1, 1, x.shape[-1], dtype="f")
     for name in ("leaky_relu_with_mask", "leaky_relu_backward_from_mask"):
-        arguments, wanted = case(name, x, slope)
+        arguments, wanted = masked_case(name, x, slope)
         whole = np.zeros((7, 11), "f")
         results = getattr(fastrelu, name)(*arguments, out=view(whole), target="cuda")
         check(name, results, wanted)
@@ -553,7 +530,7 @@ def test_pieces_are_whole_bytes_of_the_mask_and_bounded(monkeypatch, tiny_blocks
     check(
         "leaky_relu_with_mask",
         fastrelu.leaky_relu_with_mask(x, SLOPE, target="cuda"),
-        case("leaky_relu_with_mask", x)[1],
+        masked_case("leaky_relu_with_mask", x)[1],
     )
     assert seen == [(2, 24, 3), (2, 24, 3), (2, 5, 1)]
 
@@ -575,7 +552,7 @@ def test_a_configured_target_copies_too(monkeypatch, tiny_blocks):
     x, seen, launch = specials("f", 20), [], _masks.launch
     monkeypatch.setattr(_masks, "launch", lambda *given: (seen.append(1), launch(*given)))
     with fastrelu.configure(target="cuda"):
-        check("relu_with_mask", fastrelu.relu_with_mask(x), case("relu_with_mask", x)[1])
+        check("relu_with_mask", fastrelu.relu_with_mask(x), masked_case("relu_with_mask", x)[1])
     assert seen
 
 
