@@ -1,5 +1,6 @@
 """Stand-ins for what this machine may not have: other libraries' arrays, and a driver that records."""
 
+import contextlib
 import ctypes
 import types
 
@@ -83,6 +84,28 @@ def torch():
     module.empty, module.empty_like = new, like
     module.cuda = types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (RuntimeError,), {}))
     module.autograd = types.SimpleNamespace(graph=types.SimpleNamespace(increment_version=increment))
+    return module
+
+
+class CupyArray(Interface):
+    """What we ask of a CuPy array."""
+
+    def __init__(self, array):
+        super().__init__(array)
+        self.data, self.device = types.SimpleNamespace(ptr=array.ctypes.data), types.SimpleNamespace(id=0)
+        self.shape, self.strides, self.dtype = array.shape, array.strides, array.dtype
+
+
+def cupy():
+    """Return a module that looks like CuPy, as far as we look; its current stream is 66."""
+    module = types.ModuleType("cupy")
+    module.ndarray = CupyArray
+    module.empty = lambda shape, dtype, order: CupyArray(np.zeros(shape, dtype, order))
+    module.cuda = types.SimpleNamespace(
+        Device=lambda device: contextlib.nullcontext(),
+        get_current_stream=lambda device: types.SimpleNamespace(ptr=66),
+        memory=types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (RuntimeError,), {})),
+    )
     return module
 
 

@@ -300,6 +300,22 @@ def test_torch(torch, recorder):
         fastrelu.relu_backward_from_mask(fakes.Tensor(BASE, grad=True), given)
 
 
+@simulated
+def test_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", fakes.cupy())
+    monkeypatch.setattr(_libraries, "_by_type", {})
+    streams, launch = [], _masks.launch
+    monkeypatch.setattr(_masks, "launch", lambda *given: (streams.append(given[-1]), launch(*given)))
+    x = fakes.CupyArray(np.asfortranarray(BASE))
+    y, mask = fastrelu.relu_with_mask(x)
+    assert type(y) is type(mask) is fakes.CupyArray
+    assert y.array.flags.f_contiguous  # as NumPy would
+    check("relu_with_mask", (y.array, mask.array), masked_case("relu_with_mask", BASE)[1])
+    assert fastrelu.relu_backward_from_mask_(x, mask) is x
+    assert_same(x.array, expected("relu_backward", (BASE, BASE, 0.0), "f"))
+    assert streams == [66, 66]
+
+
 class OnlyDLPack:
     """An array in GPU memory with nothing but DLPack."""
 
