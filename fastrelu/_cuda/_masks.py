@@ -54,7 +54,7 @@ class MaskPass(_fused.Pass):
 class StagedMaskPass(_masks.MaskPass):
     """A pass on host arrays, copied to the GPU and back in pieces of whole bytes of the mask."""
 
-    def run(self, key: _again.Key | None = None) -> Any:
+    def run(self, key: _again.Key | None = None) -> Any:  # no calls are remembered here
         return super().run(key)
 
     def compute(self, arrays: Sequence[np.ndarray], key: _again.Key | None) -> None:
