@@ -10,6 +10,9 @@ CASES += [Case("relu_backward", "out", dtype, 4_000_000) for dtype in ("float16"
 CASES += [Case("relu_backward", "inplace", "float32", size) for size in (1_000_000, 48_000_000)]
 CASES += [Case("leaky_relu_backward", "out", "float32", size) for size in (10_000, 1_000_000, 10_000_000)]
 CASES += [Case("leaky_relu_backward", "out", "float16", 4_000_000)]
+CASES += [
+    Case("relu_backward", mode, "bfloat16", size) for mode in ("out", "inplace") for size in (100_000, 10_000_000)
+]
 CASES += [Case("leaky_relu_backward", "inplace", "float32", 1_000_000)]
 
 

@@ -12,6 +12,11 @@ CASES += [
 CASES += [Case("leaky_relu", "out", "float32", size) for size in (10_000, 1_000_000, 10_000_000)]
 CASES += [Case("leaky_relu", "out", dtype, size) for dtype in ("float16", "float64") for size in (10_000, 4_000_000)]
 CASES += [
+    Case(name, "out", "bfloat16", size)
+    for name in ("relu", "leaky_relu")
+    for size in (1_000, 100_000, 1_000_000, 10_000_000)
+]
+CASES += [
     Case(name, "out", "float32", size) for name in ("relu_grad", "leaky_relu_grad") for size in (10_000, 1_000_000)
 ]
 #: Branches and store elision would show where all values have one sign, and in real pre-activations

@@ -25,13 +25,26 @@ from ._api_masks import (
     relu_with_mask,
     relu_with_mask_,
 )
+from ._api_sums import (
+    count_active,
+    leaky_relu_backward_with_slope_grad,
+    leaky_relu_backward_with_slope_grad_,
+    leaky_relu_slope_grad,
+    leaky_relu_with_counts,
+    leaky_relu_with_counts_,
+    relu_with_counts,
+    relu_with_counts_,
+)
 from ._config import configure, explain, show_config, warmup
+from ._dead_units import DeadUnits
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DeadUnits",
     "__version__",
     "configure",
+    "count_active",
     "explain",
     "leaky_relu",
     "leaky_relu_",
@@ -39,8 +52,13 @@ __all__ = [
     "leaky_relu_backward_",
     "leaky_relu_backward_from_mask",
     "leaky_relu_backward_from_mask_",
+    "leaky_relu_backward_with_slope_grad",
+    "leaky_relu_backward_with_slope_grad_",
     "leaky_relu_grad",
     "leaky_relu_grad_",
+    "leaky_relu_slope_grad",
+    "leaky_relu_with_counts",
+    "leaky_relu_with_counts_",
     "leaky_relu_with_mask",
     "leaky_relu_with_mask_",
     "relu",
@@ -51,6 +69,8 @@ __all__ = [
     "relu_backward_from_mask_",
     "relu_grad",
     "relu_grad_",
+    "relu_with_counts",
+    "relu_with_counts_",
     "relu_with_mask",
     "relu_with_mask_",
     "show_config",

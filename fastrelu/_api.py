@@ -37,7 +37,7 @@ def relu(x: Any, /, *, out: Any = None, target: str | None = None, **ufunc_kwarg
     Parameters
     ----------
     x : array_like
-        Input of any shape: bool, any integer type, float16, float32 or float64.
+        Input of any shape: bool, any integer type, bfloat16, float16, float32 or float64.
     out : ndarray, optional
         Where to put the result; it must have the result's shape, and may be `x` or overlap it in any way.
     target : {None, "serial", "parallel", "cuda"}, optional
@@ -83,7 +83,7 @@ def leaky_relu(
     Parameters
     ----------
     x : array_like
-        Input of any shape. float16, float32 and float64 keep their type; bool and integers become float64.
+        Input of any shape. Floats, bfloat16 too, keep their type; bool and integers become float64.
     negative_slope : array_like, optional
         Any value, negative, above 1 or not finite included; it broadcasts against `x`, as a slope per channel.
         A Python number leaves the type of `x` alone; a NumPy scalar or array takes part in promotion.
@@ -133,7 +133,7 @@ def relu_grad(x: Any, /, at_zero: Any = 0.0, *, out: Any = None, target: str | N
     Parameters
     ----------
     x : array_like
-        Input of any shape. float16, float32 and float64 keep their type; bool and integers become float64.
+        Input of any shape. Floats, bfloat16 too, keep their type; bool and integers become float64.
     at_zero : array_like, optional
         The value at zero, where ReLU has no derivative; every number in [0, 1] is a subgradient.
     out : ndarray, optional
@@ -182,7 +182,7 @@ def leaky_relu_grad(
     Parameters
     ----------
     x : array_like
-        Input of any shape. float16, float32 and float64 keep their type; bool and integers become float64.
+        Input of any shape. Floats, bfloat16 too, keep their type; bool and integers become float64.
     negative_slope : array_like, optional
         The derivative of the negative part; it broadcasts against `x`.
     at_zero : array_like, optional

@@ -8,8 +8,14 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from ._ml_dtypes import bfloat16
+
 #: Scalars of the language, which NumPy promotes weakly (NEP 50).
 NUMBERS = (bool, int, float, complex)
+
+
+#: What `supported` says yes to, in words.
+ACCEPTED = "bool, integers, bfloat16, float16, float32 and float64"
 
 
 def kind(value: Any) -> str:
@@ -53,7 +59,7 @@ def type_name(value: Any) -> str:
 
 def supported(dtype: np.dtype) -> bool:
     """Say whether our loops, or NumPy's safe casts to them, take a dtype."""
-    return dtype.kind in "biu" or dtype.char in "efd"
+    return dtype.kind in "biu" or dtype.char in "efd" or type(dtype) is type(bfloat16())
 
 
 def checked(name: str, argument: str, value: Any) -> Any:
@@ -61,9 +67,7 @@ def checked(name: str, argument: str, value: Any) -> Any:
     if not (is_array(value) or isinstance(value, (np.generic, *NUMBERS))):
         value = np.asarray(value)
     if not supported(dtype_of(value)):
-        raise TypeError(
-            f"{name}: {argument} is a {type_name(value)}; accepted are bool, integers and float16, float32 and float64"
-        )
+        raise TypeError(f"{name}: {argument} is a {type_name(value)}; accepted are {ACCEPTED}")
     return value
 
 

@@ -2,30 +2,44 @@
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from . import _threads, _tuning
-from ._layout import ALLOWED, KERNEL, LARGE, LAUNCHER, LOOP, OWNER, RUN_FLAT_UNIT, RUN_JOB, RUN_UNIT, WANTS
-from ._operations import MASKED
+from ._layout import (
+    ALLOWED,
+    KERNEL,
+    LARGE,
+    LAUNCHER,
+    LOOP,
+    OWNER,
+    RUN_CYCLE_UNIT,
+    RUN_FLAT_UNIT,
+    RUN_JOB,
+    RUN_UNIT,
+    WANTS,
+)
+from ._operations import MASKED, SUMMED
 from ._versions import needed
 
 T = TypeVar("T")
 
 #: Each loop of each ufunc: operation, type, target and the words that the loop reads.
-slots: list[tuple[str, np.dtype, str, np.ndarray]] = []
+slots: list[tuple[str, str, str, np.ndarray]] = []
 
 
 @functools.cache
-def _kernel(operation: str, kind: str) -> Any:
+def _kernel(operation: str, dtype: np.dtype) -> Any:
     with needed("numba"):
         if operation in MASKED:
             from ._mask_kernels import build
+        elif operation in SUMMED:
+            from ._sum_kernels import build
         else:
             from ._kernels import build
-    return build(operation, np.dtype(kind))
+    return build(operation, dtype)
 
 
 @functools.cache
@@ -46,13 +60,13 @@ def _part(place: int) -> Any:
 
 def kernel_address(operation: str, dtype: np.dtype) -> int:
     """Return the address of a kernel, compiled if need be. The caller holds Numba's compiler lock."""
-    address: int = _kernel(operation, dtype.str).address  # `str` is the same for `l` and `q`, which are one type
+    address: int = _kernel(operation, dtype).address  # `l` and `q` are equal, as they are one type
     return address
 
 
 def compile_slot(index: int) -> None:
     """Make the loop of a slot ready to run, or fetch the part of the driver that it asks for."""
-    operation, dtype, target, slot = slots[index]
+    operation, kind, target, slot = slots[index]
     # Read once: other threads' calls of the same loop write their own wishes here. One that is lost so is made again.
     wanted, slot[WANTS] = int(slot[WANTS]), 0
     if wanted == OWNER:
@@ -65,7 +79,7 @@ def compile_slot(index: int) -> None:
         if wanted:
             provide(target, wanted)
         if not slot[LOOP]:
-            slot[KERNEL] = kernel_address(operation, dtype)
+            slot[KERNEL] = kernel_address(operation, np.dtype(kind))
             slot[LOOP] = _inner_loop().address
 
     locked(work)
@@ -137,15 +151,16 @@ def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int
     """Make sure that a table can run a job, and return the kernel's address."""
     table = _tuning.settings.tables[target]
     place = LAUNCHER if parallel else RUN_JOB
-    key = operation, dtype.str
+    key = operation, dtype
 
     def compile_kernel() -> None:
         _jobs[key] = kernel_address(operation, dtype)
 
     if key not in _jobs:
         locked(compile_kernel)
-    if operation in MASKED and not table[RUN_FLAT_UNIT]:
-        locked(lambda: provide(target, RUN_FLAT_UNIT))
+    part = _part_of(operation)
+    if not table[part]:
+        locked(lambda: provide(target, part))
     if not table[RUN_JOB] or not table[place]:
         if parallel:
             _threads.start_here()
@@ -153,8 +168,13 @@ def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int
     return _jobs[key]
 
 
+def _part_of(operation: str) -> int:
+    """Return the part of the driver that an operation's jobs need beside the common ones."""
+    return RUN_FLAT_UNIT if operation in MASKED else RUN_CYCLE_UNIT if operation in SUMMED else RUN_JOB
+
+
 #: Addresses of the kernels that jobs have used.
-_jobs: dict[tuple[str, str], int] = {}
+_jobs: dict[tuple[str, np.dtype], int] = {}
 
 
 def warm(operation: str, dtype: np.dtype) -> None:
@@ -162,15 +182,15 @@ def warm(operation: str, dtype: np.dtype) -> None:
     locked(lambda: (kernel_address(operation, dtype), _inner_loop()))
 
 
-def warm_driver(masks: bool) -> None:
-    """Compile what large arrays need, and functions with masks."""
+def warm_driver(operations: Sequence[str]) -> None:
+    """Compile what large arrays need, and what runs the units of some functions."""
     _threads.start_here()
 
     def work() -> None:
         for target in _tuning.settings.tables:
             provide(target, LARGE)
-            if masks:
-                provide(target, RUN_FLAT_UNIT)
+            for part in {_part_of(operation) for operation in operations}:
+                provide(target, part)
             provide(target, RUN_JOB if target == "serial" or _threads.unavailable() else LAUNCHER)
 
     locked(work)

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from . import _compile, _front, _fused, _threads, _tuning, ufuncs
+from . import _compile, _front, _fused, _ml_dtypes, _threads, _tuning, ufuncs
 from ._dispatch import Explanation, explain_plan, plan
 from ._masks import MaskPass
-from ._operations import ARGUMENTS, MASKED, OPERATIONS, typecodes
+from ._operations import ARGUMENTS, OPERATIONS, typecodes
+from ._sums import SumPass
 
-_PASSES = dict.fromkeys(MaskPass.functions, MaskPass)
+_PASSES: dict[str, type[_fused.Pass]] = {name: kind for kind in (MaskPass, SumPass) for name in kind.functions}
 _UNSET: Any = type("Unset", (), {"__repr__": lambda self: "<unchanged>"})()
 
 
@@ -125,7 +126,7 @@ def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanati
     >>> fastrelu.explain(fastrelu.relu, np.zeros(3)).target
     'serial'
     """
-    from . import _api, _api_masks
+    from . import _api, _api_masks, _api_sums
 
     name = getattr(func, "__name__", "")
     operation = name.removesuffix("_")
@@ -143,14 +144,15 @@ def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanati
         operands = tuple(given[operand] for operand in OPERATIONS[operation])
         out = operands[0] if name.endswith("_") else given["out"]
         target, kwargs = given["target"], given["ufunc_kwargs"]
-    elif operation in _PASSES and func is getattr(_api_masks, name, None):
+    elif operation in _PASSES and func in (getattr(_api_masks, name, None), getattr(_api_sums, name, None)):
         bound = inspect.signature(func).bind(*args, **kwargs)
         bound.apply_defaults()
         outputs = dict(bound.arguments)
         target = outputs.pop("target")
         inputs = {argument: outputs.pop(argument) for argument in ARGUMENTS[operation]}
         outputs.setdefault("out", next(iter(inputs.values())))
-        return _fused.explain(_PASSES[operation], operation, inputs, outputs, target)
+        options = {"axis": outputs.pop("axis")} if "axis" in outputs else {}
+        return _fused.explain(_PASSES[operation], operation, inputs, outputs, target, **options)
     else:
         raise TypeError(f"explain: {func!r} is not a function of fastrelu")
     if isinstance(out, tuple) and len(out) == 1:
@@ -175,9 +177,11 @@ def warmup_steps(
 ) -> list[tuple[str, Callable[[], object]]]:
     """Return what `warmup` does, as labelled steps, for a progress bar."""
     wanted = None if dtypes is None else [np.dtype(dtype) for dtype in dtypes]
+    bfloat16 = _ml_dtypes.bfloat16()
     steps: list[tuple[str, Callable[[], object]]] = []
     for name in _names(functions):
         available = list(dict.fromkeys(np.dtype(code) for code in typecodes(name)))
+        available += [bfloat16] if bfloat16 is not None else []
         for dtype in available if wanted is None else wanted:
             if dtype not in available:
                 if functions is None:
@@ -186,8 +190,7 @@ def warmup_steps(
             steps.append((f"{name} {dtype}", lambda name=name, dtype=dtype: _compile.warm(name, dtype)))  # type: ignore[misc]
     if wanted is not None and not steps:
         raise ValueError(f"warmup: no function has a loop for {', '.join(map(str, wanted))}")
-    masks = any(name in MASKED for name in _names(functions))
-    steps.append(("threads and large arrays", lambda: _compile.warm_driver(masks)))
+    steps.append(("threads and large arrays", lambda: _compile.warm_driver(_names(functions))))
     return steps
 
 
@@ -199,7 +202,7 @@ def warmup(functions: Iterable[Any] | None = None, dtypes: Iterable[Any] | None 
     functions : iterable of functions or names, optional
         What to compile; None means all.
     dtypes : iterable of dtypes, optional
-        For which types; None means all that each function has loops for.
+        For which types; None means all that each function has loops for, with bfloat16 where ml_dtypes is imported.
 
     Raises
     ------

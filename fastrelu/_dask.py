@@ -15,10 +15,12 @@ import numpy as np
 from ._operations import MASKED
 
 
-def call(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None) -> Any:
+def call(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None, **options: Any) -> Any:
     """Return the lazy result, or results, of a function with masks."""
     import dask.array as da
 
+    if name not in MASKED:
+        raise TypeError(f"{name}: Dask arrays are not accepted; call it on each block, as map_blocks and reduction do")
     for argument, value in outputs.items():
         if value is not None:
             raise TypeError(f"{name}: {argument} is given, but Dask arrays are lazy and cannot be written to")

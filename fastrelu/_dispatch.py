@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _again, _arrays, _foreign, _large, _threads, _tuning, ufuncs
+from . import _again, _arrays, _foreign, _large, _ml_dtypes, _threads, _tuning, ufuncs
 from ._layout import ALLOWED, LAUNCHER, TEAMS
 from ._operations import DATA, FLOATS, OPERATIONS
 
@@ -50,6 +51,9 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         float(value) if type(value) in (int, bool) and argument not in DATA else value
         for value, argument in zip(operands, OPERATIONS[name], strict=True)
     ]
+    # Where the first of the data is of NumPy's own floats, nothing is bfloat16 but by request
+    if "ml_dtypes" in sys.modules and (kwargs or getattr(operands[0], "dtype", None) not in _LOOPS):
+        operands, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name, "auto"), operands, kwargs)
     table = _settled(operands, out, target) if not kwargs else None
     if table is not None:
         # What `plan` would find out in 10 us; it is asked for the message if NumPy refuses
@@ -65,7 +69,8 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     if (foreign := _foreign.enter(name, operands, out, kwargs)) is not None:
         _tuning.check_target(target, "target")
         if foreign.out is None:
-            foreign.allocate(loop_dtype(name, foreign.operands, foreign.kwargs))
+            arguments = _ml_dtypes.spelled_out(ufuncs.of(name, "auto"), foreign.operands, foreign.kwargs)
+            foreign.allocate(loop_dtype(name, *arguments))
         call(name, foreign.operands, foreign.out, target, foreign.kwargs)
         return foreign.leave()
     todo = plan(name, operands, out, target, kwargs)
@@ -121,7 +126,7 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
                 and value.flags.c_contiguous
                 and value.dtype is first.dtype
                 and value.shape == first.shape
-                and first.dtype in _LOOPS
+                and (first.dtype in _LOOPS or first.dtype == _ml_dtypes.bfloat16())
             ):
                 return None
         elif value is out:
@@ -185,6 +190,7 @@ def _plan_host(
 ) -> Plan:
     """Decide for NumPy arrays, scalars and lists."""
     operands = _checked(name, operands, out)
+    operands, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name, "auto"), operands, kwargs)
     arrays = [np.asarray(value) for value in operands]
     try:
         shape = np.broadcast_shapes(*(array.shape for array in arrays))

@@ -19,6 +19,7 @@ from ._layout import (
     AXES,
     AXIS,
     BUSY,
+    CYCLE,
     DONE,
     EVEN,
     IDENT,
@@ -33,18 +34,22 @@ from ._layout import (
     KERNEL,
     LARGE,
     LAUNCHER,
+    LINE,
     LINE_JOB,
     MAX_OPERANDS,
+    MAX_POINTERS,
     OPERANDS,
     OWNER,
     PARALLEL_MIN,
     RECOVER,
     RECOVER_AT_MOST,
     RESUME,
+    RUN_CYCLE_UNIT,
     RUN_FLAT_UNIT,
     RUN_JOB,
     RUN_UNIT,
     SHARED,
+    STREAM_LINES,
     STREAMED,
     STREAMING_MIN,
     TABLE,
@@ -56,7 +61,6 @@ from ._layout import (
     WANTS,
 )  # fmt: skip
 from ._memory import (
-    LINE,
     call0,
     call1,
     call2,
@@ -230,9 +234,9 @@ def run_unit(job, unit):
     axes = peek(job, AXES)
     table = job + 8 * (JOB_HEAD + AXIS * axes)  # per operand: an address and a stride per axis
     width = axes + 1
-    pointers = stack(MAX_OPERANDS)
-    strides = stack(MAX_OPERANDS)
-    row = stack(MAX_OPERANDS)
+    pointers = stack(MAX_POINTERS)
+    strides = stack(MAX_POINTERS)
+    row = stack(MAX_POINTERS)
     for k in range(operands):
         poke(row, k, peek(table, k * width))
         poke(strides, k, peek(table, k * width + axes))
@@ -255,10 +259,12 @@ def run_unit(job, unit):
         for k in range(operands):
             poke(pointers, k, peek(row, k))
             poke(row, k, peek(row, k) + peek(table, k * width + axes - 1))
-        if peek(job, JOB_STREAM):
+        if peek(job, JOB_STREAM) == STREAM_LINES:
             run_streaming(job, pointers, n, strides)
         else:
-            call4(peek(job, JOB_KERNEL), pointers, n, strides, 0)
+            call4(peek(job, JOB_KERNEL), pointers, n, strides, peek(job, JOB_STREAM))
+    if peek(job, JOB_STREAM):
+        stream_fence()
     return 0
 
 
@@ -273,8 +279,8 @@ def run_flat_unit(job, unit):
     table = job + 8 * (JOB_HEAD + AXIS * axes)  # per operand: an address and a stride per axis
     width = axes + 1
     last = JOB_HEAD + AXIS * (axes - 1)
-    pointers = stack(MAX_OPERANDS)
-    strides = stack(MAX_OPERANDS)
+    pointers = stack(MAX_POINTERS)
+    strides = stack(MAX_POINTERS)
     for k in range(operands):
         poke(strides, k, peek(table, k * width + axes))
     size = 1
@@ -301,6 +307,32 @@ def run_flat_unit(job, unit):
     return 0
 
 
+def run_cycle_unit(job, unit):
+    """Run one unit of a job over contiguous data in one dimension, whose sums start again after so many elements.
+
+    Each unit has sums of its own. Behind the operands' addresses the kernel finds with which column it begins, and how
+    many there are; in the job, that number stands behind the operands.
+    """
+    operands = peek(job, JOB_OPERANDS)
+    table = job + 8 * (JOB_HEAD + 2 * AXIS)
+    block = peek(job, JOB_HEAD + AXIS + 1)
+    start = unit * block
+    n = min(block, peek(job, JOB_HEAD + AXIS) - start)
+    pointers = stack(MAX_POINTERS)
+    strides = stack(MAX_POINTERS)
+    for k in range(operands):
+        stride = peek(table, 3 * k + 2)
+        poke(strides, k, stride)
+        poke(pointers, k, peek(table, 3 * k) + (unit * peek(table, 3 * k + 1) if stride == CYCLE else start * stride))
+    period = peek(table, 3 * operands)
+    poke(pointers, operands, start % period)
+    poke(pointers, operands + 1, period)
+    call4(peek(job, JOB_KERNEL), pointers, n, strides, peek(job, JOB_STREAM))
+    if peek(job, JOB_STREAM):
+        stream_fence()
+    return 0
+
+
 @register_jitable
 def run_streaming(job, pointers, n, strides):
     """Run a kernel with streaming stores on the whole cache lines of its output, plainly on both ends."""
@@ -320,14 +352,13 @@ def run_streaming(job, pointers, n, strides):
     for k in range(output + 1):
         poke(pointers, k, peek(pointers, k) + whole * peek(strides, k))
     call4(kernel, pointers, n - head - whole, strides, 0)
-    stream_fence()
 
 
 _word = types.intp
 #: The parts by the place in a table where their address goes; the inner loop's goes into each slot.
 _PARTS = {
     LARGE: (large, 4), RUN_JOB: (run_job, 3), RUN_UNIT: (run_unit, 2), RUN_FLAT_UNIT: (run_flat_unit, 2),
-    LAUNCHER: (launcher, 1),
+    RUN_CYCLE_UNIT: (run_cycle_unit, 2), LAUNCHER: (launcher, 1),
 }  # fmt: skip
 
 

@@ -104,9 +104,7 @@ def _check_companion(name: str, argument: str, value: Any, other: str) -> None:
 
 
 def _refuse_dtype(name: str, argument: str, dtype: object) -> NoReturn:
-    raise TypeError(
-        f"{name}: {argument} is of dtype {dtype}; accepted are bool, integers and float16, float32 and float64"
-    )
+    raise TypeError(f"{name}: {argument} is of dtype {dtype}; accepted are {_arrays.ACCEPTED}")
 
 
 @dataclass
@@ -207,7 +205,7 @@ class _Torch(Library):
         if value.device.type != "cpu":
             raise TypeError(f"{name}: {argument} is a torch.Tensor on device {value.device}; accepted are cpu and cuda")
         _torch.refuse_recorded(name, argument, value)
-        if value.dtype not in _torch.dtypes():
+        if _torch.dtype_of(name, argument, value.dtype) is None:
             _refuse_dtype(name, argument, value.dtype)
         if value.is_nested or value.layout is not torch.strided:
             layout = "nested" if value.is_nested else value.layout
@@ -223,7 +221,7 @@ class _Torch(Library):
             )
         try:
             # A set negation bit means that memory holds the values' negatives. This is the one copy
-            view: np.ndarray = value.detach().resolve_neg().numpy()
+            view = _torch.memory(value.detach().resolve_neg())
         except RuntimeError as error:  # traced, batched or fake tensors, and wrappers of others
             raise TypeError(
                 f"{name}: {argument} is a {type(value).__qualname__} without memory of its own, as inside torch.func "
@@ -249,16 +247,16 @@ class _Torch(Library):
         options = dict(kwargs)
         dtype = options.get("dtype")
         if isinstance(dtype, sys.modules["torch"].dtype):
-            if dtype not in _torch.dtypes():
+            options["dtype"] = _torch.dtype_of(name, "the result", dtype)
+            if options["dtype"] is None:
                 _refuse_dtype(name, "the result", dtype)
-            options["dtype"] = _torch.dtypes()[dtype]
         return options
 
     def empty(
         self, name: str, shape: tuple[int, ...], dtype: np.dtype, order: str, like: Any, some: Any
     ) -> tuple[Any, np.ndarray]:
         torch: Any = sys.modules["torch"]
-        kind = _torch.torch_dtypes()[dtype]
+        kind = _torch.torch_dtype(dtype)
         if order == "K" and like is not None:
             # Keeps the strides, channels_last among them, and the class of a subclass
             result = torch.empty_like(like, dtype=kind, requires_grad=False)
@@ -266,7 +264,7 @@ class _Torch(Library):
             result = torch.empty(shape[::-1], dtype=kind, device="cpu").permute(*reversed(range(len(shape))))
         else:
             result = torch.empty(shape, dtype=kind, device="cpu")
-        return result, result.detach().numpy()
+        return result, _torch.memory(result)
 
     def written(self, value: Any) -> None:
         torch: Any = sys.modules["torch"]

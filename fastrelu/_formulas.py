@@ -65,6 +65,16 @@ def active(x):
 
 
 @vectorize
+def positive(x):
+    return x > type(x)(0)  # NaN is not
+
+
+@vectorize
+def slope_term(grad, x):
+    return grad * x if x < type(x)(0) else type(x)(0)
+
+
+@vectorize
 def relu_backward_from_mask(grad, active):
     return grad if active else type(grad)(0)
 

@@ -5,21 +5,21 @@ not make itself, yet a Python function with the contract's signature took 165 ns
 the ufunc call behind it (154 ns; NumPy 2.4, Python 3.11, two-core AMD EPYC 9005, `bench/calls.py`, 2026-11). This
 one takes less than 20.
 
-What it recognises: ``x`` (and ``grad``), all exact, C-contiguous `numpy.ndarray` of one same native float type;
-parameters left at their defaults, or the first of them an ordinary `float`; at most one keyword, ``out``, an array
-of that kind too. It then calls the raw ufunc. Everything else, errors included, goes to the Python function with
-the arguments untouched.
+What it recognises: ``x`` (and ``grad``), all exact, C-contiguous `numpy.ndarray` of one same native float type,
+bfloat16 too once ml_dtypes has brought it; parameters left at their defaults, or the first of them an ordinary
+`float`; at most one keyword, ``out``, an array of that kind too. It then calls the raw ufunc. Everything else, errors
+included, goes to the Python function with the arguments untouched.
 """
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from llvmlite import ir
 
-from ._native import INT, WORD, python_function
+from ._native import INT, VOID, WORD, python_function
 from ._operations import DATA, FLOATS, OPERATIONS
 from ._tuning import settings
 
@@ -56,8 +56,11 @@ _new_function.argtypes = [ctypes.POINTER(_MethodDef), ctypes.c_void_p, ctypes.py
 # What the native code knows of a function: an array of words.
 _NDATA, _NOPERANDS, _IN_PLACE, _UFUNC, _PYTHON, _DEFAULTS = range(6)
 _PARAMETERS = 2  # words per type in the defaults
+_LATE = len(FLOATS)  # the place of bfloat16 among the types
+#: Its dtype, as soon as there is one, and its type of scalars, which NumPy does not make of a float by itself.
+_late = np.zeros(2, dtype=np.int64)
 _about = {
-    operation + twin: np.zeros(_DEFAULTS + _PARAMETERS * len(FLOATS), dtype=np.int64)
+    operation + twin: np.zeros(_DEFAULTS + _PARAMETERS * (_LATE + 1), dtype=np.int64)
     for operation in OPERATIONS
     for twin in ("", "_")
 }
@@ -80,7 +83,8 @@ def _emit_front(module: ir.Module) -> ir.Function:
     builder = ir.IRBuilder(function.append_basic_block("start"))
     python = function.append_basic_block("python")
     operands = builder.alloca(WORD, size=WORD(8))
-    count = builder.alloca(WORD)
+    count, made = builder.alloca(WORD), builder.alloca(WORD)
+    builder.store(WORD(0), made)
 
     def read(address: ir.Value, offset: int | ir.Value, kind: ir.Type = WORD) -> ir.Value:
         offset = WORD(offset) if isinstance(offset, int) else offset
@@ -137,10 +141,11 @@ def _emit_front(module: ir.Module) -> ir.Function:
         normal = builder.and_(above, builder.fcmp_ordered("<=", size, DOUBLE(65504.0)))
         require(builder.or_(normal, builder.fcmp_ordered("==", size, DOUBLE(0))))
     # Which type it is, also where no parameter depends on it: byte-swapped and integer data go the other way
-    kind = WORD(len(FLOATS))
+    late = equal(descr, read(WORD(_late.ctypes.data), 0))
+    kind = builder.select(late, WORD(_LATE), WORD(_LATE + 1))
     for k, code in enumerate(FLOATS):
         kind = builder.select(equal(descr, id(np.dtype(code))), WORD(k), kind)
-    require(builder.icmp_unsigned("<", kind, WORD(len(FLOATS))))
+    require(builder.icmp_unsigned("<=", kind, WORD(_LATE)))
     for k in range(_PARAMETERS):
         with builder.if_then(builder.icmp_unsigned(">", parameters, WORD(k))):
             place = builder.mul(builder.add(builder.mul(kind, WORD(_PARAMETERS)), WORD(_DEFAULTS + k)), WORD(8))
@@ -158,7 +163,17 @@ def _emit_front(module: ir.Module) -> ir.Function:
             require(equal(keywords, 0))
             append(first)
     vector = builder.ptrtoint(operands, WORD)
+    with builder.if_then(builder.and_(late, explicit)):
+        number = argument(ndata)
+        scalar = python_function(builder, "PyObject_CallOneArg", WORD, read(WORD(_late.ctypes.data), 8), number)
+        with builder.if_then(equal(scalar, 0)):
+            builder.ret(WORD(0))
+        builder.store(scalar, made)
+        for k in (ndata, builder.sub(noperands, WORD(1))):  # the first parameter and the last, which may be one
+            builder.store(scalar, builder.gep(operands, [k]))
     result = python_function(builder, "PyObject_Vectorcall", WORD, ufunc, vector, builder.load(count), WORD(0))
+    with builder.if_then(builder.icmp_unsigned("!=", builder.load(made), WORD(0))):
+        python_function(builder, "Py_DecRef", VOID, builder.load(made))
     builder.ret(result)
 
     builder.position_at_end(python)
@@ -180,6 +195,26 @@ def _layout_holds() -> bool:
     )
 
 
+_late_defaults: list[tuple[np.ndarray, Sequence[float]]] = []
+
+
+def _set_defaults(about: np.ndarray, k: int, defaults: Sequence[float], dtype: np.dtype) -> None:
+    values = [np.array(value, dtype) for value in defaults]
+    place = _DEFAULTS + _PARAMETERS * k
+    about[place : place + len(values)] = [id(value) for value in values]
+    _keep.append(values)
+
+
+def meet(bfloat16: np.dtype) -> None:
+    """Let calls with bfloat16 pass from now on."""
+    if not _late[0]:
+        for about, defaults in _late_defaults:
+            _set_defaults(about, _LATE, defaults, bfloat16)
+        _keep.append(bfloat16)
+        _late[1] = id(bfloat16.type)
+        _late[0] = id(bfloat16)  # at last: another thread's call may be under way
+
+
 def fast(address: int, ufunc: np.ufunc, signature: str, *defaults: float) -> Callable[[F], F]:
     """Return a decorator that puts the native front at an address before a public function.
 
@@ -195,13 +230,12 @@ def fast(address: int, ufunc: np.ufunc, signature: str, *defaults: float) -> Cal
         about[_NDATA] = sum(operand in DATA for operand in names)
         about[_NOPERANDS], about[_IN_PLACE] = len(names), name.endswith("_")
         about[_UFUNC], about[_PYTHON] = id(ufunc), id(function)
-        values = [[np.array(value, dtype=code) for value in defaults] for code in FLOATS]
-        for k, row in enumerate(values):
-            place = _DEFAULTS + _PARAMETERS * k
-            about[place : place + len(row)] = [id(value) for value in row]
+        for k, code in enumerate(FLOATS):
+            _set_defaults(about, k, defaults, np.dtype(code))
+        _late_defaults.append((about, defaults))
         document = f"{name}({signature})\n--\n\n{function.__doc__}".encode()
         method = _MethodDef(name.encode(), address, _METH_FASTCALL_KEYWORDS, document)
-        _keep.append((function, ufunc, values, method))
+        _keep.append((function, ufunc, method))
         front: F = _new_function(ctypes.byref(method), None, "fastrelu")
         return front
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import _again, _arrays, _compile, _foreign, _large, _threads, _tuning
+from . import _again, _arrays, _compile, _foreign, _large, _ml_dtypes, _threads, _tuning, ufuncs
 from ._dispatch import Explanation, loop_dtype, reasons
 from ._operations import DATA, OPERATIONS
 
@@ -24,8 +24,10 @@ class Pass:
     #: Names of the functions that this kind of pass serves, with the operation whose rules of types each follows.
     functions: ClassVar[Mapping[str, str]]
 
-    def __init__(self, name: str, inputs: Arguments, outputs: Arguments, target: str | None) -> None:
-        self.name, self.given = name, {**inputs, **outputs}
+    def __init__(
+        self, name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
+    ) -> None:  # fmt: skip
+        self.name, self.given, self.options = name, {**inputs, **outputs}, options
         self._enter(inputs, outputs)
         first = next(iter(inputs))
         self.shape = np.shape(self.inputs[first])
@@ -34,17 +36,22 @@ class Pass:
             self.inputs.get(argument, self.inputs[first] if argument in DATA else 0.0)
             for argument in OPERATIONS[operation]
         ]
-        self.dtype = loop_dtype(operation, operands, {})
+        arguments = _ml_dtypes.spelled_out(ufuncs.of(operation, "auto"), operands, {})
+        self.dtype = loop_dtype(operation, *arguments)
         self.views = [self._view(argument) for argument in OPERATIONS[operation] if argument in self.inputs]
-        self.out = self.outputs.get("out")
+        self.out = self.outputs.get("out") if self.writes(name) else None
         self.check()
         self.target = target or _tuning.settings.target
         if self.target == "parallel" and (reason := _threads.unavailable()):
             raise RuntimeError(f"target='parallel' is not available: {reason}")
         self.table = "auto" if self.target in (None, "cuda") else self.target
-        self.parallel, self.streaming = _large.decide(
-            self.views, self.out, self.views[0].size, self.dtype, self.table
-        )  # fmt: skip
+        size = self.views[0].size
+        self.parallel, streaming = _large.decide(self.views, self.out, size, self.dtype, self.table)
+        self.streaming = streaming and self.writes(name)
+
+    def writes(self, name: str) -> bool:
+        """Say whether `out` is a function's element-wise result."""
+        return True
 
     def check(self) -> None:
         """Raise what the arguments deserve."""
@@ -172,29 +179,33 @@ def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
     return array.copy()
 
 
-def call(kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None) -> Any:
+def call(
+    kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
+) -> Any:  # fmt: skip
     """Run a function wherever its arguments are."""
     slope: Any = inputs.get("negative_slope")
     if type(slope) in (int, bool):  # an integer must not choose another loop than a float does
         inputs = {**inputs, "negative_slope": float(slope)}
     _tuning.check_target(target, "target")
     borrows = (target or _tuning.settings.target) == "parallel" and _threads.must_borrow()
-    key = None if borrows else _again.key(name, inputs.values(), outputs.values(), target)
+    key = None if borrows or options else _again.key(name, inputs.values(), outputs.values(), target)
     if key is not None and (results := _again.run(key, inputs.values(), outputs.values())) is not None:
         return tuple(results) if len(results) > 1 else results[0]
     elsewhere = _elsewhere([*inputs.values(), *outputs.values()], target)
     if elsewhere == "dask":
         from ._dask import call as lazily
 
-        return lazily(name, inputs, outputs, target)
+        return lazily(name, inputs, outputs, target, **options)
     if elsewhere == "cuda":
-        return _cuda().fused(name, inputs, outputs, target)
+        return _cuda().fused(name, inputs, outputs, target, **options)
     if borrows:
-        return _threads.lend(call, kind, name, inputs, outputs, target)
-    return kind(name, inputs, outputs, target).run(key)
+        return _threads.lend(functools.partial(call, **options), kind, name, inputs, outputs, target)
+    return kind(name, inputs, outputs, target, **options).run(key)
 
 
-def explain(kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None) -> Explanation:
+def explain(
+    kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
+) -> Explanation:  # fmt: skip
     """Say where `call` would run, or raise what it would."""
     _tuning.check_target(target, "target")
     elsewhere = _elsewhere([*inputs.values(), *outputs.values()], target)
@@ -203,9 +214,9 @@ def explain(kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, 
             "serial", "plain", {"parallel": "Dask runs each block as a call of its own, when it computes"}
         )
     if elsewhere == "cuda":
-        _, refused = _cuda().describe_fused(name, inputs, outputs, target)
+        _, refused = _cuda().describe_fused(name, inputs, outputs, target, **options)
         return Explanation("cuda", "plain", refused)
-    return kind(name, inputs, outputs, target).explain()
+    return kind(name, inputs, outputs, target, **options).explain()
 
 
 def _elsewhere(values: list[Any], target: str | None) -> str | None:

@@ -6,7 +6,6 @@ where the output overlaps an input, allocating the output in the layout that the
 
 import contextvars
 import itertools
-import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -15,22 +14,8 @@ import numpy as np
 
 from . import _again, _compile, _threads, _tuning
 from ._choose import choose
-from ._layout import (
-    ALLOWED,
-    AXES,
-    AXIS,
-    JOB_HEAD,
-    JOB_ITEMSIZE,
-    JOB_KERNEL,
-    JOB_OPERANDS,
-    JOB_RUN_UNIT,
-    JOB_STREAM,
-    JOB_UNITS,
-    PARALLEL_MIN,
-    RUN_UNIT,
-    STREAMING_MIN,
-    UNIT_BYTES,
-)
+from ._jobs import describe
+from ._layout import ALLOWED, PARALLEL_MIN, RUN_UNIT, STREAMING_MIN, UNIT_BYTES
 
 #: Elements per side of the tiles in which arrays of different memory order are run.
 TILE = 64
@@ -90,17 +75,8 @@ def _describe(views: Sequence[np.ndarray], kernel: int, run_unit: int, streaming
     strides = [[view.strides[axis] for axis in order] for view in views]
     if len(shape) == 1:
         shape, blocks, strides = [1, *shape], [1, *blocks], [[0, *row] for row in strides]
-    counts = [-(-extent // block) for extent, block in zip(shape, blocks, strict=True)]
-    head = [0] * JOB_HEAD
-    head[JOB_RUN_UNIT], head[JOB_KERNEL] = run_unit, kernel
-    head[JOB_OPERANDS], head[JOB_ITEMSIZE] = len(views), itemsize
-    head[JOB_STREAM], head[JOB_UNITS], head[AXES] = streaming, math.prod(counts), len(shape)
-    axes = [word for triple in zip(shape, blocks, counts, strict=True) for word in triple]
-    assert len(axes) == AXIS * len(shape)
-    operands = [
-        word for view, row in zip(views, strides, strict=True) for word in (view.__array_interface__["data"][0], *row)
-    ]
-    return np.array(head + axes + operands, dtype=np.int64)
+    addresses = [view.__array_interface__["data"][0] for view in views]
+    return describe(run_unit, kernel, itemsize, streaming, shape, blocks, addresses, strides)
 
 
 def decide(

@@ -8,9 +8,9 @@ LOOP, KERNEL, OPERANDS, ITEMSIZE, TABLE, INDEX, WANTS, SLOT_WORDS = range(8)
 # that names the calling thread. Before the time of RESUME nothing runs in parallel. From OWNER on stand the names
 # of the threads that may have a team of threads.
 (
-    PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, RUN_FLAT_UNIT, LAUNCHER, RESUME,
-    IDENT, OWNER,
-) = range(13)  # fmt: skip
+    PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, RUN_FLAT_UNIT, RUN_CYCLE_UNIT,
+    LAUNCHER, RESUME, IDENT, OWNER,
+) = range(14)  # fmt: skip
 #: Each of them has threads of its own under the omp layer. The first place is the main thread's. A choice: without a
 #: bound, 64 callers of 16 threads each made 1,041 threads.
 TEAMS = 4
@@ -22,7 +22,11 @@ DONE, WANTING = 0, 1
 # A job: its head, then (extent, block, count) per axis, then (address, stride per axis) per operand.
 JOB_RUN_UNIT, JOB_KERNEL, JOB_OPERANDS, JOB_ITEMSIZE, JOB_STREAM, JOB_UNITS, AXES, JOB_HEAD = range(8)
 AXIS = 3
-MAX_OPERANDS = 5  # a job with a mask has four, and the number of its first bit takes the fifth place
+#: What JOB_STREAM says: plain stores; streaming ones of whole lines; streaming ones by a kernel that finds the lines.
+PLAIN, STREAM_LINES, STREAM = range(3)
+MAX_OPERANDS = 5  # of a ufunc, its output among them
+#: Addresses that a kernel takes: of operands, output and sums, and what stands behind them.
+MAX_POINTERS = 8
 #: A one-dimensional job has two axes, the outer one of length 1.
 LINE_JOB = JOB_HEAD + 2 * AXIS + MAX_OPERANDS * 3
 
@@ -33,6 +37,8 @@ WAITED, WAITED_PER_BYTE = 1_000_000, 4
 #: memory that a virtual machine has not been given yet also takes long, and says nothing about the next call.)
 RECOVER, RECOVER_AT_MOST = 16, 1 << 28
 
+#: Bytes per cache line, and the alignment of streaming stores.
+LINE = 64
 #: Bytes of output per unit.
 UNIT_BYTES = 1 << 16
 #: Streamed units are longer by this factor: each waits for its stores at its end. relu of 64,000,000 elements, time
@@ -47,3 +53,6 @@ FLAT_STREAMED = 16
 EVEN = 16
 
 NEVER = (1 << 63) - 1
+
+#: Stands for the stride of sums that start again after so many columns (`_sum_kernels`).
+CYCLE = -1

@@ -15,7 +15,7 @@ from numba.core.typing import signature
 from . import _formulas
 from ._cache import Compiled
 from ._kernels import BYTE, WORD, Element, compile_kernel, counted, hint, line_buffer, loop, store_line
-from ._memory import LINE
+from ._layout import LINE
 from ._operations import MASKED
 
 BIT = ir.IntType(1)

@@ -12,21 +12,8 @@ import numpy as np
 
 from . import _again, _arrays, _tuning
 from ._fused import Pass, apart
-from ._layout import (
-    AXES,
-    AXIS,
-    EVEN,
-    FLAT_STREAMED,
-    JOB_HEAD,
-    JOB_ITEMSIZE,
-    JOB_KERNEL,
-    JOB_OPERANDS,
-    JOB_RUN_UNIT,
-    JOB_STREAM,
-    JOB_UNITS,
-    RUN_FLAT_UNIT,
-    UNIT_BYTES,
-)
+from ._jobs import describe
+from ._layout import EVEN, FLAT_STREAMED, RUN_FLAT_UNIT, UNIT_BYTES
 from ._operations import MASKED
 
 MASK = np.dtype(np.uint8)
@@ -105,14 +92,11 @@ class MaskPass(Pass):
         unit = UNIT_BYTES // itemsize * (FLAT_STREAMED if self.streaming else 1)
         if size < unit * EVEN:
             unit = -(-size // (EVEN * WHOLE)) * WHOLE
-        head = [0] * JOB_HEAD
-        head[JOB_RUN_UNIT] = int(_tuning.settings.tables[self.table][RUN_FLAT_UNIT])
-        head[JOB_KERNEL], head[JOB_OPERANDS], head[JOB_ITEMSIZE] = kernel, len(arrays), itemsize
-        head[JOB_STREAM], head[JOB_UNITS], head[AXES] = self.streaming, -(-size // unit), len(extents)
-        axes = [word for extent in extents for word in (extent, 1, 1)]
-        axes[1 - AXIS] = unit
-        operands = [word for array, row in zip(arrays, strides, strict=True) for word in (array.ctypes.data, *row)]
-        return np.array([*head, *axes, *operands], dtype=np.int64)
+        run_unit = int(_tuning.settings.tables[self.table][RUN_FLAT_UNIT])
+        blocks = [1] * (len(extents) - 1) + [unit]
+        addresses = [array.ctypes.data for array in arrays]
+        units = -(-size // unit)
+        return describe(run_unit, kernel, itemsize, self.streaming, extents, blocks, addresses, strides, units)
 
 
 def _joined(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:

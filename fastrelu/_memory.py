@@ -7,8 +7,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from ._layout import LINE
+
 WORD = ir.IntType(64)
-LINE = 64  # bytes per cache line, and the alignment of streaming stores
 VECTOR = ir.VectorType(ir.IntType(64), LINE // 8)
 
 

@@ -17,9 +17,12 @@ FLOATS = "efd"
 INTEGERS = "?bBhHiIlLqQ"
 
 
+_OF_INTEGERS = ("relu", "relu_with_mask", "relu_with_counts", "count_active")
+
+
 def typecodes(name: str) -> str:
     """Return the type characters for which an operation has a loop of its own."""
-    return INTEGERS + FLOATS if name in ("relu", "relu_with_mask") else FLOATS
+    return INTEGERS + FLOATS if name in _OF_INTEGERS else FLOATS
 
 
 #: Functions that write or read a mask, one bit per element of the data, beside their operands.
@@ -29,4 +32,18 @@ MASKED = {
     "relu_backward_from_mask": ("grad", "mask"),
     "leaky_relu_backward_from_mask": ("grad", "mask", "negative_slope"),
 }
-ARGUMENTS = {**OPERATIONS, **MASKED}
+#: Functions that sum something per unit in their pass: counts of positive elements, or terms of a slope's gradient.
+SUMMED = {
+    "relu_with_counts": ("x",),
+    "leaky_relu_with_counts": ("x", "negative_slope"),
+    "count_active": ("x",),
+    "leaky_relu_slope_grad": ("grad", "x"),
+    "leaky_relu_backward_with_slope_grad": ("grad", "x", "negative_slope"),
+}
+#: The operation whose result each of them writes; the others write none.
+WRITTEN = {
+    "relu_with_counts": "relu",
+    "leaky_relu_with_counts": "leaky_relu",
+    "leaky_relu_backward_with_slope_grad": "leaky_relu_backward",
+}
+ARGUMENTS = {**OPERATIONS, **MASKED, **SUMMED}

@@ -8,21 +8,50 @@ import numpy as np
 
 
 def dtypes() -> dict[Any, np.dtype]:
-    """Return NumPy's types by torch's, for those that both have."""
-    return _tables(sys.modules["torch"])[0]
-
-
-def torch_dtypes() -> dict[np.dtype, Any]:
-    """Return torch's types by NumPy's."""
-    return _tables(sys.modules["torch"])[1]
+    """Return NumPy's types by torch's, for those that both have, and bfloat16 once `dtype_of` has met it."""
+    return _table(sys.modules["torch"])
 
 
 @functools.cache
-def _tables(torch: Any) -> tuple[dict[Any, np.dtype], dict[np.dtype, Any]]:
+def _table(torch: Any) -> dict[Any, np.dtype]:
     names = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",
              "float16", "float32", "float64")  # fmt: skip
-    found = {getattr(torch, each): np.dtype(each) for each in names if hasattr(torch, each)}
-    return found, {dtype: each for each, dtype in found.items()}
+    return {getattr(torch, each): np.dtype(each) for each in names if hasattr(torch, each)}
+
+
+def dtype_of(name: str, argument: str, dtype: Any) -> np.dtype | None:
+    """Return NumPy's type for one of torch's, None where there is none.
+
+    Only a tensor of bfloat16 needs ml_dtypes, so that the first one imports it.
+    """
+    known = dtypes()
+    if dtype not in known and dtype == getattr(sys.modules["torch"], "bfloat16", None):
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise TypeError(
+                f"{name}: {argument} is of dtype {dtype}, which NumPy has only with the package ml_dtypes: "
+                'pip install "fastrelu[bfloat16]"'
+            ) from None
+        known[dtype] = np.dtype(ml_dtypes.bfloat16)
+    return known.get(dtype)
+
+
+def torch_dtype(dtype: np.dtype) -> Any:
+    """Return torch's type for one of NumPy's."""
+    return getattr(sys.modules["torch"], dtype.name)
+
+
+def memory(tensor: Any) -> np.ndarray:
+    """Return the memory of a tensor on the CPU as a NumPy array; torch gives none of bfloat16."""
+    torch: Any = sys.modules["torch"]
+    tensor = tensor.detach()
+    found: np.ndarray
+    if tensor.dtype is torch.bfloat16:
+        found = tensor.view(torch.int16).numpy().view(dtypes()[torch.bfloat16])
+    else:
+        found = tensor.numpy()
+    return found
 
 
 def refuse_recorded(name: str, argument: str, value: Any) -> None:

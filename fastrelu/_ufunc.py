@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _entry, _front, _native, _tuning
+from . import _entry, _front, _ml_dtypes, _native, _tuning
 from ._compile import compile_slot, slots
 from ._layout import INDEX, ITEMSIZE, OPERANDS, SLOT_WORDS, TABLE
 from ._operations import OPERATIONS, typecodes
@@ -23,18 +23,37 @@ with needed("numpy"):
 
 _capsule = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule.restype, _capsule.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-_FROM_FUNC_AND_DATA = 1  # its place in NumPy's table of ufunc functions, which is part of NumPy's ABI
+# Places in NumPy's table of ufunc functions, which is part of NumPy's ABI
+_FROM_FUNC_AND_DATA, _REGISTER_LOOP_FOR_TYPE, _DEFAULT_TYPE_RESOLVER = 1, 2, 39
+_numpy = ctypes.cast(_capsule(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
 _from_func_and_data = ctypes.PYFUNCTYPE(
     ctypes.py_object,
     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p,  # loops, their data, their types
     ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int,  # counts of types, inputs, outputs; identity
     ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int,  # name, documentation, unused
-)(ctypes.cast(_capsule(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))[_FROM_FUNC_AND_DATA])  # fmt: skip
+)(_numpy[_FROM_FUNC_AND_DATA])  # fmt: skip
+_register_loop_for_type = ctypes.PYFUNCTYPE(
+    ctypes.c_int, ctypes.py_object, ctypes.c_int,  # ufunc and type
+    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,  # loop, types of the operands (None: all that one), data
+)(_numpy[_REGISTER_LOOP_FOR_TYPE])  # fmt: skip
 _NO_IDENTITY = -1
+
+#: For each ufunc the slot of its loop for bfloat16.
+_bfloat16_slots: dict[np.ufunc, int] = {}
+
+
+def _meet(ufunc: np.ufunc) -> None:
+    """Give a ufunc its loop for bfloat16 if NumPy has the type by now; once more is as good as once."""
+    dtype = _ml_dtypes.bfloat16()
+    if dtype is not None:
+        _front.meet(dtype)
+        _register_loop_for_type(ufunc, dtype.num, _entry_address, None, _bfloat16_slots[ufunc])
+
 
 _module = _native.new_module()
 _entry.emit(_module, compile_slot)
 _front.emit(_module)
+_ml_dtypes.emit(_module, _meet, _numpy[_DEFAULT_TYPE_RESOLVER])
 _code = _native.compile_module(_module)
 _entry_address = _code.get_function_address("entry")
 _keep: list[object] = []
@@ -46,25 +65,32 @@ def front_address(name: str) -> int:
     return address
 
 
+def _new_slot(operation: str, target: str, kind: str, itemsize: int) -> int:
+    """Return the address of a new slot for a type: its character, or its name where it has none yet."""
+    slot = np.zeros(SLOT_WORDS, dtype=np.int64)
+    slot[OPERANDS] = len(OPERATIONS[operation]) + 1
+    slot[ITEMSIZE] = itemsize
+    slot[TABLE] = _tuning.settings.tables[target].ctypes.data
+    slot[INDEX] = len(slots)
+    slots.append((operation, kind, target, slot))
+    return slot.ctypes.data
+
+
 def make(operation: str, target: str, name: str, module: str) -> np.ufunc:
     """Return a new ufunc of an operation for one target: "auto", "serial" or "parallel"."""
     codes = typecodes(operation)
     operands = len(OPERATIONS[operation]) + 1
-    data = (ctypes.c_void_p * len(codes))()
-    for k, code in enumerate(codes):
-        slot = np.zeros(SLOT_WORDS, dtype=np.int64)
-        slot[OPERANDS] = operands
-        slot[ITEMSIZE] = np.dtype(code).itemsize
-        slot[TABLE] = _tuning.settings.tables[target].ctypes.data
-        slot[INDEX] = len(slots)
-        slots.append((operation, np.dtype(code), target, slot))
-        data[k] = slot.ctypes.data
+    addresses = [_new_slot(operation, target, code, np.dtype(code).itemsize) for code in codes]
+    data = (ctypes.c_void_p * len(codes))(*addresses)
     loops = (ctypes.c_void_p * len(codes))(*[_entry_address] * len(codes))
     types = bytes(np.dtype(code).num for code in codes for _ in range(operands))
     document = f"{name}({', '.join(OPERATIONS[operation])})\n\nSee `fastrelu.{operation}`."
     strings = name.encode(), document.encode()
     _keep.append((loops, data, types, strings))
     ufunc: np.ufunc = _from_func_and_data(loops, data, types, len(codes), operands - 1, 1, _NO_IDENTITY, *strings, 0)
+    _bfloat16_slots[ufunc] = _new_slot(operation, target, _ml_dtypes.NAME, _ml_dtypes.ITEMSIZE)
+    with needed("numpy"):
+        _ml_dtypes.ask_first(ufunc, _code.get_function_address("resolve_types"), _numpy[_DEFAULT_TYPE_RESOLVER])
     try:
         ufunc.__module__ = module
     except AttributeError:  # NumPy before 2.2

@@ -13,7 +13,14 @@ import numpy as np
 import fastrelu
 from fastrelu._bench.oracle import ORACLES
 
+try:
+    from ml_dtypes import finfo
+except ImportError:
+    from numpy import finfo
+
 FLOATS = ("float16", "float32", "float64")
+#: With bfloat16 where ml_dtypes is installed.
+ALL_FLOATS = FLOATS if finfo is np.finfo else (*FLOATS, "bfloat16")
 INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 OPERATIONS = tuple(ORACLES)
 TARGETS = ("serial", "parallel", None)
@@ -37,7 +44,7 @@ def specials(dtype: Any) -> np.ndarray:
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         return np.array([limits.min, limits.min + 1, 0, 1, 2, 3, limits.max - 1, limits.max], dtype=dtype)
-    limits = np.finfo(dtype)
+    limits = finfo(dtype)
     some = [
         0.0,
         limits.smallest_subnormal,

@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
 
-from .helpers import BINARY, FLOATS, INTEGERS, OPERATIONS, PARAMETERS, TARGETS, pairs, public, specials, spread
+from .helpers import (
+    ALL_FLOATS,
+    BINARY,
+    FLOATS,
+    INTEGERS,
+    OPERATIONS,
+    PARAMETERS,
+    TARGETS,
+    pairs,
+    public,
+    specials,
+    spread,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +196,7 @@ def test_data_operands_broadcast(target):
 
 
 def test_zero_dimensional_and_empty():
-    for dtype in FLOATS:
+    for dtype in ALL_FLOATS:
         for value in specials(dtype):
             result = fastrelu.relu(np.array(value))
             assert type(result) is np.dtype(dtype).type
@@ -246,7 +258,7 @@ def _windows(draw):
         step = draw(st.sampled_from([-2, -1, 1, 1, 2, 3]))
         span = (length - 1) * abs(step) + 1
         windows.append((draw(st.integers(0, 420 - span)), step, span))
-    return name, draw(st.sampled_from(FLOATS)), windows
+    return name, draw(st.sampled_from(ALL_FLOATS)), windows
 
 
 @settings(max_examples=400, deadline=None)
@@ -296,7 +308,7 @@ def test_overlap_in_two_dimensions(name, target, stores):
 @given(st.data())
 def test_any_view(data):
     """Views of any shape, order, sign and step, in and out."""
-    dtype = data.draw(st.sampled_from(FLOATS))
+    dtype = data.draw(st.sampled_from(ALL_FLOATS))
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=9))
     base = spread(specials(dtype), int(np.prod(shape))).reshape(shape)
     index = data.draw(hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True))
@@ -340,7 +352,7 @@ def test_no_byte_outside_is_touched(name):
         return np.frombuffer(area, np.uint8)[page : 2 * page]
 
     areas = [guarded() for _ in range(3)]
-    for dtype in (*FLOATS, *(INTEGERS if name == "relu" else ())):
+    for dtype in (*ALL_FLOATS, *(INTEGERS if name == "relu" else ())):
         columns = pairs(name, dtype)
         for n in range(0, 301, 1 if dtype == "float32" else 7):
             for at_end in (False, True):

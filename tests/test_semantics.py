@@ -7,14 +7,14 @@ import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._layout import UNIT_BYTES
 
-from .helpers import FLOATS, INTEGERS, OPERATIONS, PARAMETERS, TARGETS, pairs, public, specials, spread
+from .helpers import ALL_FLOATS, FLOATS, INTEGERS, OPERATIONS, PARAMETERS, TARGETS, pairs, public, specials, spread
 
 # Around every vector width and unrolling: 16 to 64 lanes of AVX-512, with their heads and tails
 SIZES = [*range(20), 31, 32, 33, 47, 63, 64, 65, 97, 127, 128, 129, 255, 257, 1000]
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", ALL_FLOATS)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_special_values(name, dtype, target, stores):
     data = pairs(name, dtype)
@@ -31,7 +31,7 @@ def test_special_values(name, dtype, target, stores):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", ALL_FLOATS)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_sizes(name, dtype, target, stores):
     """Pieces begin and end anywhere: sizes around vectors and around the units that threads take."""
@@ -87,7 +87,7 @@ def test_at_zero_none_means_the_slope():
     assert_same(fastrelu.leaky_relu_grad(x, 0.3, None), fastrelu.leaky_relu_grad(x, 0.3, 0.3))
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", ALL_FLOATS)
 @pytest.mark.parametrize("slope", [0.01, 0.5, 2.0, np.inf, 1e-300])
 def test_backward_from_the_saved_output(dtype, slope):
     grad, x = pairs("relu_backward", dtype)
@@ -124,7 +124,7 @@ def test_no_floating_point_warning_whatever_the_slope():
     x = np.array([-3e38, -1e-40, np.nan, -np.inf, 1.0], dtype=np.float32)
     with np.errstate(all="raise"):
         for slope in (1e300, -1e300, 1e-300, 5e-324, np.float64(1e300), 10**30, np.inf, np.nan, 0):
-            for dtype in FLOATS:
+            for dtype in ALL_FLOATS:
                 small = np.array([-1.0, 2.0], dtype=dtype)
                 fastrelu.leaky_relu(small, slope)
                 fastrelu.leaky_relu(small, negative_slope=slope)

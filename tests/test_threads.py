@@ -254,8 +254,8 @@ def test_a_wish_of_another_thread_for_the_same_loop():
         from fastrelu._layout import LAUNCHER, OWNER, WANTS
         fastrelu.relu(np.zeros(10))
         index, slot = next(
-            (k, slot) for k, (operation, dtype, target, slot) in enumerate(_compile.slots)
-            if (operation, dtype.char, target) == ("relu", "d", "auto")
+            (k, slot) for k, (operation, kind, target, slot) in enumerate(_compile.slots)
+            if (operation, kind, target) == ("relu", "d", "auto")
         )
         def other():
             slot[WANTS] = OWNER

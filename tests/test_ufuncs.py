@@ -11,7 +11,7 @@ import fastrelu
 from fastrelu import _formulas, _operations, ufuncs
 from fastrelu._bench.oracle import ORACLES, assert_same, expected
 
-from .helpers import FLOATS, INTEGERS, OPERATIONS, PARAMETERS, pairs, run_python, specials, spread
+from .helpers import ALL_FLOATS, FLOATS, INTEGERS, OPERATIONS, PARAMETERS, pairs, run_python, specials, spread
 
 
 def test_tables_agree():
@@ -58,7 +58,7 @@ def test_pickles_by_name_from_any_importer(tmp_path):
     )
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", ALL_FLOATS)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_stride(name, dtype):
     """Each operand scalar, contiguous or strided, in all combinations, at lengths around the vector width."""

@@ -5,6 +5,7 @@ The arrays of a case are made when a provider first names them, so that a large 
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,13 +19,18 @@ BACKWARD = ("relu_backward", "leaky_relu_backward")
 MODES = ("new", "out", "inplace", "loop")
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-TYPES = (*FLOATS, *INTEGERS, "bool")
+TYPES = (*FLOATS, "bfloat16", *INTEGERS, "bool")
 LAYOUTS = ("contiguous", "every other row", "every other column", "transposed", "slope per channel", "byte-swapped")
 DATA = ("normal", "positive", "negative", "digits", "file")
 
 SLOPE = 0.01
 #: In place, x * 0.01 again and again would run into subnormal numbers, which some CPUs handle slowly.
 SLOPE_IN_PLACE = 0.999
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Say whether a type is one of floating-point numbers; to NumPy, bfloat16 is of no kind."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,10 @@ class Case:
     size: int = 1_000_000
     layout: str = "contiguous"
     data: str = "normal"
+
+    def __post_init__(self) -> None:
+        if self.dtype == "bfloat16":  # a name that NumPy knows from then on
+            importlib.import_module("ml_dtypes")
 
     @property
     def backward(self) -> bool:
@@ -52,7 +62,7 @@ class Case:
     def result_dtype(self) -> np.dtype:
         """The type of the result: relu keeps every type, the others turn integers into float64."""
         dtype = np.dtype(self.dtype)
-        return dtype if dtype.kind == "f" or self.operation == "relu" else np.dtype(np.float64)
+        return dtype if is_float(dtype) or self.operation == "relu" else np.dtype(np.float64)
 
     @property
     def bytes(self) -> int:
@@ -158,7 +168,7 @@ class Operands(dict[str, Any]):
         dtype = self.case.result_dtype
         if self.case.layout == "slope per channel":
             return np.linspace(value / 2, value, self["x"].shape[-1]).astype(dtype)
-        return float(dtype.type(value)) if dtype.kind == "f" else value
+        return float(dtype.type(value)) if is_float(dtype) else value
 
     def reference(self) -> tuple[Any, ...]:
         """Return all operands of the operation, as the oracle wants them."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import oracle
-from .cases import Case, Operands
+from .cases import Case, Operands, is_float
 from .providers import Names, Provider
 
 #: Up to here every element is checked; the oracle computes some 2 million per second
@@ -139,7 +139,7 @@ _known: dict[tuple[str, str, str, str], tuple[str, ...]] = {}
 def special(provider: Provider, case: Case) -> tuple[str, ...]:
     """Return the special values, and slopes above 1, for which a provider differs from the oracle."""
     dtype = np.dtype(case.dtype)
-    if dtype.kind != "f" or not provider.computes:
+    if not is_float(dtype) or not provider.computes:
         return ()
     key = (provider.name, case.operation, case.mode, case.dtype)
     if key not in _known:

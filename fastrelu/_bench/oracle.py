@@ -1,7 +1,8 @@
 """What every operation must give, one number at a time, in plain Python that shares no code with the package.
 
 Python floats are float64. A float32 or float16 product is computed exactly in float64 (24 + 24 and 11 + 11 bits fit
-53) and rounded once by `struct`, which rounds to nearest, ties to even, as IEEE 754 and NumPy do.
+53) and rounded once by `struct`, which rounds to nearest, ties to even, as IEEE 754 and NumPy do. Of bfloat16, whose
+product is a float32 by definition (exact, but for subnormal numbers), the upper half of those bits is kept.
 """
 
 import math
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-_FORMATS = {"float16": "<e", "float32": "<f"}
+_FORMATS = {"float16": "<e", "bfloat16": "<f", "float32": "<f"}
 
 
 def _round(value: float, dtype: np.dtype) -> float:
@@ -23,7 +24,17 @@ def _round(value: float, dtype: np.dtype) -> float:
         rounded: float = struct.unpack(layout, struct.pack(layout, value))[0]
     except OverflowError:
         rounded = math.copysign(math.inf, value)
-    return rounded
+    return _upper_half(rounded) if dtype.name == "bfloat16" else rounded
+
+
+def _upper_half(value: float) -> float:
+    """Round a float32 number to 8 significant bits, or to fewer where it is subnormal."""
+    (bits,) = struct.unpack("<I", struct.pack("<f", value))
+    upper, lower = divmod(bits, 1 << 16)
+    if lower > 1 << 15 or (lower == 1 << 15 and upper % 2):
+        upper += 1
+    nearest: float = struct.unpack("<f", struct.pack("<I", upper << 16))[0]
+    return nearest
 
 
 def _times(a: float, b: float, dtype: np.dtype) -> float:
@@ -79,9 +90,13 @@ def expected(name: str, operands: Sequence[Any], dtype: Any) -> np.ndarray:
     dtype = np.dtype(dtype)
     with np.errstate(all="ignore"):
         arrays = np.broadcast_arrays(*(np.asarray(operand).astype(dtype) for operand in operands))
-    oracle = ORACLES[name]
-    values = [oracle(*row, dtype=dtype) for row in zip(*(array.ravel().tolist() for array in arrays), strict=True)]
-    return np.array(values, dtype=dtype).reshape(arrays[0].shape)
+        if dtype.name == "bfloat16":  # its lists would hold objects of its own
+            columns = [array.astype("d").ravel().tolist() for array in arrays]
+        else:
+            columns = [array.ravel().tolist() for array in arrays]
+        oracle = ORACLES[name]
+        values = [oracle(*row, dtype=dtype) for row in zip(*columns, strict=True)]
+        return np.array(values, dtype=dtype).reshape(arrays[0].shape)
 
 
 def same_bits(a: Any, b: Any) -> np.ndarray:
@@ -91,8 +106,9 @@ def same_bits(a: Any, b: Any) -> np.ndarray:
         raise AssertionError(f"{a.dtype}{a.shape} is not {b.dtype}{b.shape}")
     bits = f"u{a.itemsize}"
     equal = np.ascontiguousarray(a).view(bits).reshape(a.shape) == np.ascontiguousarray(b).view(bits).reshape(b.shape)
-    if a.dtype.kind == "f":
-        equal |= np.isnan(a) & np.isnan(b)
+    if a.dtype.kind == "f" or a.dtype.name == "bfloat16":
+        with np.errstate(all="ignore"):  # ml_dtypes raises flags for some NaNs
+            equal |= np.isnan(a) & np.isnan(b)
     return np.asarray(equal)
 
 

@@ -87,6 +87,8 @@ def module(name: str) -> Maker:
 
 
 NUMBERS = (*FLOATS, *INTEGERS)
+#: Of those who compute in bfloat16 too
+WIDE = (*FLOATS, "bfloat16")
 PEERS = 'pip install "fastrelu[peers]"'
 
 
@@ -120,7 +122,7 @@ _NUMPY = [
             (R, "new"): "np.maximum(x, 0)", (R, "out"): "np.maximum(x, 0, out=out)",
             (R, "inplace"): "np.maximum(x, 0, out=x)",
         },
-        dtypes=NUMBERS,
+        dtypes=(*NUMBERS, "bfloat16"),
     ),
     Provider(
         "numpy.maximum(x, zeros)", "peer",
@@ -169,6 +171,7 @@ _NUMPY = [
             (L, "out"): "np.multiply(x, slope, out=out); np.maximum(x, out, out=out)",
             (L, "inplace"): "np.multiply(x, slope, out=scratch); np.maximum(x, scratch, out=x)",
         },
+        dtypes=WIDE,
     ),
     Provider(
         "numpy.greater + numpy.multiply", "peer",
@@ -176,7 +179,7 @@ _NUMPY = [
             (RB, "out"): "np.greater(x, 0, out=mask); np.multiply(grad, mask, out=out)",
             (RB, "inplace"): "np.greater(x, 0, out=mask); np.multiply(grad, mask, out=grad)",
         },
-        dtypes=NUMBERS,
+        dtypes=(*NUMBERS, "bfloat16"),
     ),
     Provider("numpy.heaviside", "peer", {
         (RG, "new"): "np.heaviside(x, 0)", (RG, "out"): "np.heaviside(x, 0, out=out)",
@@ -254,7 +257,13 @@ def _torch() -> Provider:
     torch = module("torch")
 
     def tensor(name: str) -> Maker:
-        return lambda names: torch(names).from_numpy(names.operands[name])
+        def make(names: Names) -> Any:
+            array, library = names.operands[name], torch(names)
+            if array.dtype.name == "bfloat16":  # torch takes its bits
+                return library.from_numpy(array.view(np.int16)).view(library.bfloat16)
+            return library.from_numpy(array)
+
+        return make
 
     def threads(count: int) -> None:
         importlib.import_module("torch").set_num_threads(count)
@@ -278,7 +287,7 @@ def _torch() -> Provider:
             "torch": torch, "F": module("torch.nn.functional"), "aten": lambda names: torch(names).ops.aten,
             "tx": tensor("x"), "tg": tensor("grad"), "tout": tensor("out"), "tzero": tensor("zero"),
         },
-        module="torch", install=PEERS, set_threads=threads,
+        dtypes=WIDE, module="torch", install=PEERS, set_threads=threads,
         layouts=("contiguous", "every other row", "every other column", "transposed"),
     )  # fmt: skip
 
@@ -311,7 +320,7 @@ _JAX = Provider(
         (LB, "new"): "f(jg, jx, js).block_until_ready()",
     },
     {"f": _jax_function, "jx": _jax_array("x"), "jg": _jax_array("grad"), "js": _jax_array("s")},
-    module="jax", install=PEERS, layouts=("contiguous",),
+    dtypes=WIDE, module="jax", install=PEERS, layouts=("contiguous",),
 )  # fmt: skip
 
 
@@ -363,7 +372,8 @@ def _default_slope() -> Provider:
         (LB, "out"): "fastrelu.leaky_relu_backward(grad, x, out=out)",
     }  # fmt: skip
     layouts = ("contiguous", "every other row", "every other column", "transposed")
-    return Provider("fastrelu, default slope", "fastrelu", code, {"fastrelu": module("fastrelu")}, layouts=layouts)
+    names: dict[str, Maker] = {"fastrelu": module("fastrelu")}
+    return Provider("fastrelu, default slope", "fastrelu", code, names, WIDE, layouts=layouts)
 
 
 def _c(kind: str) -> Provider:

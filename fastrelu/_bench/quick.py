@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -117,6 +118,9 @@ def check_operation(name: str) -> str:
 
 def check_dtype(name: str) -> str:
     """Return the name of a supported type."""
+    if name == "bfloat16":
+        need("ml_dtypes", "--dtype bfloat16")
+        importlib.import_module("ml_dtypes")
     try:
         dtype = np.dtype(name).name
     except TypeError:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .._operations import MASKED
 from ._status import require, status_line, unavailable
 
 __all__ = [
@@ -87,7 +88,9 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     return _staging.call(name, operands, out, kwargs)
 
 
-def fused(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None) -> Any:
+def fused(
+    name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None, **options: Any
+) -> Any:  # fmt: skip
     """Run a function that does more than an operation on the GPU, as `call` runs operations.
 
     Parameters
@@ -98,6 +101,8 @@ def fused(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], targ
         Its arguments by name, the data first; an output is None where a new array is wanted.
     target : {None, "serial", "parallel", "cuda"}
         What the caller asked for.
+    options
+        What the function takes besides.
     """
     require()
     return _fused_pass(name, inputs, outputs, target).run()
@@ -105,6 +110,8 @@ def fused(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], targ
 
 def _fused_pass(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None) -> Any:
     """Return a checked call of a function that does more than an operation."""
+    if name not in MASKED:
+        raise RuntimeError(f"{name} does not run on a GPU yet; copy the data to the host")
     from . import _masks
 
     if any(is_device_array(value) for value in (*inputs.values(), *outputs.values())):
@@ -133,7 +140,7 @@ def describe(name: str, operands: Sequence[Any], out: Any, target: str | None) -
 
 
 def describe_fused(
-    name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None
+    name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None, **options: Any
 ) -> tuple[str, dict[str, str]]:
     """Return what `describe` does, of a call of `fused`."""
     described = describe(name, [*inputs.values(), *outputs.values()], None, target)

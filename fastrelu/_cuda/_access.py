@@ -20,7 +20,7 @@ from numba.core.typing import signature
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from .. import _formulas
+from .. import _bfloat16, _formulas
 from ._numba import SIMULATED, types
 
 #: Bytes of one vector access, the widest that every supported GPU has.
@@ -28,14 +28,19 @@ VECTOR_BYTES = 16
 WORD, INT, HALF, SINGLE = ir.IntType(64), ir.IntType(32), ir.HalfType(), ir.FloatType()
 
 
-def compute_type(code):
-    """Return the Numba type in which an operation of a type computes: float16 in float32."""
-    return types.float32 if code == "e" else from_dtype(np.dtype(code))
+def memory_dtype(code):
+    """Return the dtype of a type character as it lies in memory: bfloat16, "E", as its bits."""
+    return np.dtype("H" if code == "E" else code)
 
 
 def compute_dtype(code):
-    """Return the same as a dtype."""
-    return np.dtype("f" if code == "e" else code)
+    """Return the dtype in which an operation of a type computes: the narrow floats in float32."""
+    return np.dtype("f" if code in "eE" else code)
+
+
+def compute_type(code):
+    """Return the same as a Numba type."""
+    return from_dtype(compute_dtype(code))
 
 
 def formula(name):
@@ -49,13 +54,17 @@ def formula(name):
 def _llvm(code):
     if code in "efd":
         return {"e": HALF, "f": SINGLE, "d": ir.DoubleType()}[code]
-    return ir.IntType(8 * np.dtype(code).itemsize)
+    return ir.IntType(8 * memory_dtype(code).itemsize)
 
 
 def _convert(builder, value, source, target):
     """Convert a value as it lies in memory from one type to another, as NumPy casts do. Never float to integer."""
     if source == target:
         return value
+    if source == "E":
+        return _convert(builder, _to_compute(None, builder, value, "E"), "f", target)
+    if target == "E":
+        return _from_compute(None, builder, _convert(builder, value, source, "f"), "E")
     kind, size = np.dtype(source).kind, np.dtype(source).itemsize
     to, other = _llvm(target), np.dtype(target)
     if kind == "f":
@@ -77,12 +86,20 @@ def _convert(builder, value, source, target):
 def _to_compute(context, builder, value, code):
     if code == "e":
         return builder.fpext(value, SINGLE)
+    if code == "E":
+        return _bfloat16.to_single(context, builder, value)
     return context.data_model_manager[compute_type(code)].from_data(builder, value)
 
 
 def _from_compute(context, builder, value, code):
     if code == "e":
         return builder.fptrunc(value, HALF)
+    if code == "E":
+        # NVIDIA's own NaN is all ones, which rounding would carry into the sign
+        bits = builder.bitcast(value, INT)
+        number = builder.fcmp_ordered("ord", value, value)
+        bits = builder.select(number, bits, builder.and_(bits, _bfloat16.UPPER))
+        return _bfloat16.from_single(context, builder, builder.bitcast(bits, SINGLE))
     return context.data_model_manager[compute_type(code)].as_data(builder, value)
 
 
@@ -90,7 +107,7 @@ def _in_memory(code, width):
     """Return the LLVM type of one access: bytes and halves travel in words, or LLVM would split the vector."""
     if width == 1:
         return _llvm(code)
-    if np.dtype(code).itemsize < 4:
+    if memory_dtype(code).itemsize < 4:
         return ir.VectorType(INT, VECTOR_BYTES // 4)
     return ir.VectorType(_llvm(code), width)
 
@@ -154,7 +171,7 @@ def _load_compiled(codes, loop, width, count):
                 step = _each(builder, arguments[2], kinds[2], j)
                 for k in range(count):
                     address = builder.add(place, builder.mul(step, WORD(k)))
-                    align = width * np.dtype(code).itemsize
+                    align = width * memory_dtype(code).itemsize
                     loaded.append(builder.load(_place(builder, address, code, width), align=align))
             rows = []
             for j, code in enumerate(codes):
@@ -187,7 +204,7 @@ def _store_compiled(code, loop, width, count):
                 if width > 1:
                     item = _pack(builder, lanes, code, width)
                 place = _place(builder, builder.add(start, builder.mul(step, WORD(k))), code, width)
-                builder.store(item, place, align=width * np.dtype(code).itemsize)
+                builder.store(item, place, align=width * memory_dtype(code).itemsize)
             return context.get_dummy_value()
 
         return types.void(address, offset, step, values), generate
@@ -311,17 +328,33 @@ def _bytes(address, size, align):
     return (ctypes.c_char * size).from_address(int(address))
 
 
+def _from_memory(raw, code):
+    return (raw.astype(np.uint32) << 16).view(np.float32) if code == "E" else raw
+
+
+def _to_memory(values, code):
+    if code != "E":
+        return values.astype(code)
+    values = values.astype(np.float32)
+    bits = np.where(np.isnan(values), values.view(np.uint32) & 0xFFFF0000, values.view(np.uint32))
+    return (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype(np.uint16)
+
+
+def _rounded(values, code):
+    return _from_memory(_to_memory(values, code), code)
+
+
 def _load_simulated(codes, loop, width, count):
     def load(addresses, offsets, steps):
         rows = []
         for j, code in enumerate(codes):
-            size = width * np.dtype(code).itemsize
+            size = width * memory_dtype(code).itemsize
             start = addresses[j] + _item(offsets, j)
             values = []
             for k in range(count):
-                raw = np.frombuffer(_bytes(start + k * _item(steps, j), size, size), dtype=code)
+                raw = np.frombuffer(_bytes(start + k * _item(steps, j), size, size), dtype=memory_dtype(code))
                 with np.errstate(all="ignore"):
-                    values.extend(raw.astype(loop).astype(compute_dtype(loop)))
+                    values.extend(_rounded(_from_memory(raw, code), loop).astype(compute_dtype(loop)))
             rows.append(tuple(values))
         return tuple(rows)
 
@@ -330,11 +363,11 @@ def _load_simulated(codes, loop, width, count):
 
 def _store_simulated(code, loop, width, count):
     def store(address, offset, step, values):
-        size = width * np.dtype(code).itemsize
+        size = width * memory_dtype(code).itemsize
         for k in range(count):
             with np.errstate(all="ignore"):
                 lanes = np.array(values[k * width : (k + 1) * width], dtype=compute_dtype(loop))
-                lanes = lanes.astype(loop).astype(code)
+                lanes = _to_memory(_rounded(lanes, loop), code)
             _bytes(address + offset + k * step, size, size)[:] = lanes.tobytes()
 
     return store

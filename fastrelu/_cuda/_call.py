@@ -178,7 +178,7 @@ def _number(value: Any, loop: np.dtype) -> Any:
     with np.errstate(all="ignore"):
         number = np.array(value).astype(loop) if isinstance(value, np.generic) else np.array(value, loop)
     # of float32's own type in the simulator, whose kernels are Python
-    result: Any = number.astype("f")[()] if loop == np.float16 else number[()]
+    result: Any = number.astype("f")[()] if loop.itemsize == 2 and _types.is_float(loop) else number[()]
     return result
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import _ml_dtypes
+
 CPU, CUDA, CUDA_MANAGED = 1, 2, 13
-_KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}
+_KINDS = {0: "i", 1: "u", 2: "f", 4: "V", 6: "b"}  # V: bfloat16
 
 
 class _Tensor(ctypes.Structure):
@@ -54,7 +56,10 @@ def read(capsule: Any) -> tuple[int, tuple[int, ...], tuple[int, ...], np.dtype 
         strides = dense_strides(shape, size)
     kind = _KINDS.get(tensor.code)
     known = kind is not None and tensor.lanes == 1 and tensor.bits in (8, 16, 32, 64)
-    dtype = np.dtype(f"{kind}{size}") if known else f"DLPack type {tensor.code} of {tensor.bits} bits"
+    found = None
+    if known:
+        found = _ml_dtypes.bfloat16() if kind == "V" else np.dtype(f"{kind}{size}")
+    dtype = f"DLPack type {tensor.code} of {tensor.bits} bits" if found is None else found
     return (tensor.data or 0) + tensor.byte_offset, shape, strides, dtype, tensor.device_id
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._access import VECTOR_BYTES, applier, compute_type, loader, mover, storer, unraveler
+from ._access import VECTOR_BYTES, applier, compute_type, loader, memory_dtype, mover, storer, unraveler
 from ._numba import cuda, types
 
 
@@ -71,7 +71,7 @@ def _batch(spec, width, count):
 
 
 def _contiguous(spec):
-    size = np.dtype(spec.out).itemsize
+    size = memory_dtype(spec.out).itemsize
     width, count = VECTOR_BYTES // size, spec.loads
     load, apply, store = _batch(spec, width, count)
     load_vector, apply_vector, store_vector = _batch(spec, width, 1)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .. import _torch
+from .. import _arrays, _torch
 from . import _dlpack, _driver
 from ._layout import dense_strides, is_dense
 from ._numba import SIMULATED, cuda
@@ -26,7 +26,7 @@ LEGACY_STREAM, PER_THREAD_STREAM = 1, 2
 
 def refuse_dtype(name: str, argument: str, what: object) -> NoReturn:
     """Raise the TypeError for a type without a loop."""
-    raise TypeError(f"{name}: {argument} is of {what}; accepted are bool, integers and float16, float32 and float64")
+    raise TypeError(f"{name}: {argument} is of {what}; accepted are {_arrays.ACCEPTED}")
 
 
 class Library:
@@ -142,7 +142,7 @@ class _Torch(Library):
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
         torch: Any = sys.modules["torch"]
         _torch.refuse_recorded(name, argument, value)
-        dtype = _torch.dtypes().get(value.dtype)
+        dtype = _torch.dtype_of(name, argument, value.dtype)
         if dtype is None:
             refuse_dtype(name, argument, f"dtype {value.dtype}")
         if value.layout is not torch.strided or value.is_neg():
@@ -156,7 +156,7 @@ class _Torch(Library):
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
         torch: Any = sys.modules["torch"]
-        kind = _torch.torch_dtypes()[dtype]
+        kind = _torch.torch_dtype(dtype)
         try:
             if order == "F":
                 reverse = reversed(range(len(shape)))

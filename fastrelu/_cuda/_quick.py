@@ -76,7 +76,7 @@ def _rounded(value: float, dtype: np.dtype) -> Any:
 def _kernels(name: str, dtype: np.dtype, most: int) -> tuple[Prepared, Prepared] | None:
     """Return the launches with one load in flight and with most; None for a type that NumPy would promote."""
     code = _types.code_of(dtype)
-    if code is None or (name != "relu" and code not in "efd"):
+    if code is None or (name != "relu" and not _types.is_float(dtype)):
         return None
     arrays = _DATA_COUNT[name]
     scalars = len(OPERATIONS[name]) - arrays

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import ufuncs
+from .. import _ml_dtypes, ufuncs
 
 #: One type character per type, where NumPy has a name per C type.
 _CODES = {
@@ -17,6 +17,8 @@ _CODES = {
 
 def code_of(dtype: np.dtype) -> str | None:
     """Return the type character that kernels know; None for a type without a loop."""
+    if dtype == _ml_dtypes.bfloat16():
+        return "E"
     return _CODES.get(f"{dtype.kind}{dtype.itemsize}") if dtype.isnative else None
 
 
@@ -28,12 +30,18 @@ def _resolve(name: str, kinds: tuple[Any, ...], signature: Any, casting: Any) ->
     return dtype
 
 
+def is_float(dtype: np.dtype) -> bool:
+    """Say whether a type is one of floating-point numbers; to NumPy, bfloat16 is of no kind."""
+    return code_of(dtype) in ("e", "E", "f", "d")
+
+
 def loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: Mapping[str, Any]) -> np.dtype:
     """Return the type in which NumPy would compute; raise TypeError where it would.
 
     `kinds` are dtypes, and `int` or `float` for Python's own numbers.
     """
     casting = kwargs.get("casting", "same_kind")
+    _, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name, "auto"), (), kwargs)
     signature = kwargs.get("signature")
     if kwargs.get("dtype") is not None:
         if signature is not None:
@@ -41,11 +49,11 @@ def loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: Ma
         signature = (None,) * len(kinds) + (np.dtype(kwargs["dtype"]),)
     if isinstance(signature, list):
         signature = tuple(signature)
-    loop = _resolve(name, tuple(kinds), signature, casting)
+    loop = _resolve(name, tuple(_ml_dtypes.strong(kinds)), signature, casting)
     if out is not None and not np.can_cast(loop, out, casting):
         raise TypeError(f"{name}: the result is of dtype {loop}, which does not cast to out of dtype {out} ({casting})")
     for kind in (*kinds, None):
         source, target = (loop, out) if kind is None else (kind, loop)
-        if isinstance(source, np.dtype) and target is not None and source.kind == "f" and target.kind != "f":
+        if isinstance(source, np.dtype) and target is not None and is_float(source) and not is_float(target):
             raise TypeError(f"{name}: casting={casting!r} from {source} to {target} is not supported on a GPU")
     return loop

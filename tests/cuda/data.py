@@ -5,6 +5,13 @@ import numpy as np
 from fastrelu._bench.oracle import expected
 from fastrelu._operations import DATA, MASKED, OPERATIONS
 
+try:
+    from ml_dtypes import finfo
+except ImportError:
+    from numpy import finfo
+
+#: Names for which there are operations: bfloat16 where ml_dtypes is installed.
+FLOATS = "efd" if finfo is np.finfo else ("e", "f", "d", "bfloat16")
 NUMBERS = {"negative_slope": 0.3, "at_zero": 0.7}
 
 
@@ -17,7 +24,7 @@ def specials(dtype, n, shift=0):
         info = np.iinfo(dtype)
         values = [info.min, info.max, 0, 1, info.max // 2, max(info.min, -1)]
     else:
-        info = np.finfo(dtype)
+        info = finfo(dtype)
         tiny = float(info.smallest_subnormal)
         values = [-np.inf, float(info.min), -1.7, -tiny, -0.0, 0.0, tiny, 0.3, float(info.max), np.inf, np.nan, -3.1]
     return np.roll(np.resize(np.array(values, dtype=dtype), n), shift)
@@ -33,21 +40,22 @@ def operands_for(name, dtype, n):
 
 def bits_of(x):
     """Return the mask of an array."""
-    return np.packbits(~(x <= 0).ravel(), bitorder="little")
+    with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
+        return np.packbits(~(x <= 0).ravel(), bitorder="little")
 
 
 def masked_case(name, x, slope=0.3):
     """Return the arguments of a function with a mask in host memory, and what it returns for them, as a list."""
     slopes = [slope] if "negative_slope" in MASKED[name] else []
+    dtype = np.result_type(x, slope) if slopes and isinstance(slope, np.ndarray) else x.dtype
     if name.endswith("with_mask"):
-        dtype = x.dtype if name.startswith("relu") else None
-        values = expected(name.removesuffix("_with_mask"), (x, *slopes), dtype or np.result_type(x, *slopes))
+        values = expected(name.removesuffix("_with_mask"), (x, *slopes), dtype)
         return [x, *slopes], [values, bits_of(x)]
     grad, mask = np.roll(x, 5), bits_of(x)
     if x.size % 8:
         mask[-1] |= 256 - (1 << x.size % 8)  # bits beyond the last element are ignored
     parameters = slopes * 2 or [0.0]
-    backward = expected(name.removesuffix("_from_mask"), (grad, x, *parameters), np.result_type(x, *slopes))
+    backward = expected(name.removesuffix("_from_mask"), (grad, x, *parameters), dtype)
     return [grad, mask, *slopes], [backward]
 
 

@@ -65,7 +65,7 @@ class Tensor:
 def torch():
     """Return a module that looks like torch, as far as we look."""
     module = types.ModuleType("torch")
-    names = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+    names = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
     for name in names:
         setattr(module, name, f"torch.{name}")
     module.Tensor, module.strided = Tensor, "strided"

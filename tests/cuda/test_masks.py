@@ -14,11 +14,11 @@ from fastrelu._operations import MASKED, OPERATIONS
 from fastrelu._operations import typecodes as codes_of
 
 from . import fakes
-from .data import Guarded, bits_of, listed, masked_case, specials
+from .data import FLOATS, Guarded, bits_of, listed, masked_case, specials
 from .test_layouts import VIEWS
 
 SIZES = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65)
-CASES = [(name, code) for name in MASKED for code in "efd"]
+CASES = [(name, code) for name in MASKED for code in FLOATS]
 SLOPE = 0.3
 BASE = specials("f", 6 * 5 * 7).reshape(6, 5, 7)
 simulated = pytest.mark.skipif(not SIMULATED, reason="these arrays are in host memory")
@@ -93,7 +93,7 @@ def test_any_alignment_and_nothing_else_is_written(name, code, offset, tiny_bloc
         guard.check()
 
 
-@pytest.mark.parametrize("code", "efd")
+@pytest.mark.parametrize("code", FLOATS)
 def test_operands_that_are_not_aligned_alike(code, tiny_blocks):
     (grad, mask, slope), (wanted,) = masked_case("leaky_relu_backward_from_mask", specials(code, 37))
     guards = Guarded(grad, 1), Guarded(mask, 2), Guarded(np.zeros(37, code), 3)
@@ -586,3 +586,10 @@ def test_explain_runs_nothing_and_refuses_what_the_call_does(monkeypatch):
     ]:
         with pytest.raises(kind):
             fastrelu.explain(function, data, **kwargs)
+
+
+def test_functions_that_are_not_there_yet_say_so():
+    x = cuda.to_device(BASE)
+    for call in (fastrelu.count_active, lambda x: fastrelu.explain(fastrelu.count_active, x)):
+        with pytest.raises(RuntimeError, match="count_active does not run on a GPU yet"):
+            call(x)

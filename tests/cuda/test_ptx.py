@@ -21,16 +21,19 @@ def spec_of(name, code, count=4, **more):
     return Spec(name, code, roles, tuple(code if role == "array" else "" for role in roles), code, count, **more)
 
 
-CONTIGUOUS = [spec_of(name, code) for name in OPERATIONS for code in "efd"]
+CONTIGUOUS = [spec_of(name, code) for name in OPERATIONS for code in "eEfd"]
 CONTIGUOUS += [spec_of("relu", code) for code in "?bBhHiIqQ"]
 CONTIGUOUS += [
     spec_of("leaky_relu", "f", 1),
     Spec("leaky_relu", "f", ("array", "uniform"), ("f", "f"), "f", 4),  # a slope in device memory
     Spec("leaky_relu", "e", ("array", "array"), ("e", "e"), "e", 4),
+    Spec("leaky_relu", "E", ("array", "uniform"), ("E", "E"), "E", 4),  # bfloat16
 ]
 STRIDED = [
     Spec("leaky_relu", "f", ("array", "array"), ("f", "f"), "f", 4, axes=3),  # a slope per channel
     spec_of("relu_backward", "e", axes=2),
+    spec_of("relu_backward", "E", axes=2),
+    Spec("leaky_relu", "f", ("array", "array"), ("E", "f"), "E", 4, axes=2),  # converted in and out
     spec_of("relu", "f", axes=5),
     spec_of("relu", "e", axes=2, masked=True),
 ]
@@ -43,7 +46,7 @@ def mask_spec(name, code, width, axes=1, slope="scalar"):
     return MaskSpec(name, code, roles, stored, code, width, axes)
 
 
-VECTORS = [mask_spec(name, code, width) for name in MASKED for code, width in (("e", 8), ("f", 4), ("d", 2))]
+VECTORS = [mask_spec(name, code, width) for name in MASKED for code, width in (("e", 8), ("E", 8), ("f", 4), ("d", 2))]
 VECTORS += [mask_spec("relu_with_mask", code, width) for code, width in (("h", 8), ("I", 4), ("q", 2))]
 VECTORS += [
     mask_spec("leaky_relu_with_mask", "f", 4, slope="uniform"),
@@ -168,6 +171,13 @@ def test_float16_computes_in_float32():
     assert re.search(r"mul(\.rn)?\.f32", ptx)
     assert not re.search(r"\b(mul|fma|add)\.\S*f16", ptx)
     assert "cvt.rn.f16.f32" in ptx
+
+
+def test_bfloat16_computes_in_float32():
+    """And is rounded by integers: the instruction for it is missing before Ampere."""
+    ptx = compile_to_ptx(spec_of("leaky_relu", "E"), (7, 5))
+    assert re.search(r"mul(\.rn)?\.f32", ptx)
+    assert "bf16" not in ptx
 
 
 def test_nothing_is_flushed_to_zero():

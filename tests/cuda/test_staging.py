@@ -8,7 +8,7 @@ from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import _settings
 from fastrelu._operations import OPERATIONS
 
-from .data import operands_for, specials
+from .data import FLOATS, operands_for, specials
 
 pytestmark = pytest.mark.usefixtures("tiny_blocks")
 
@@ -19,7 +19,7 @@ def piece(request, monkeypatch):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-@pytest.mark.parametrize("code", "efd")
+@pytest.mark.parametrize("code", FLOATS)
 def test_values(name, code):
     values = operands_for(name, code, 41)
     assert_same(_cuda.call(name, values, None, "cuda", {}), expected(name, values, code))

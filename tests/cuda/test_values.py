@@ -8,10 +8,10 @@ from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda._numba import cuda
 from fastrelu._operations import OPERATIONS, typecodes
 
-from .data import Guarded, operands_for, specials
+from .data import FLOATS, Guarded, operands_for, specials
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 65)
-CASES = [(name, code) for name in OPERATIONS for code in "efd"]
+CASES = [(name, code) for name in OPERATIONS for code in FLOATS]
 
 
 def on_device(values):
@@ -49,7 +49,7 @@ def test_heads_and_tails_write_nothing_else(name, code, offset, tiny_blocks):
         guard.check()
 
 
-@pytest.mark.parametrize("code", "efd")
+@pytest.mark.parametrize("code", FLOATS)
 def test_operands_that_are_not_aligned_alike(code, tiny_blocks):
     values = operands_for("relu_backward", code, 37)
     grad, x = Guarded(values[0], 1), Guarded(values[1], 2)
@@ -59,7 +59,7 @@ def test_operands_that_are_not_aligned_alike(code, tiny_blocks):
     out.check()
 
 
-@pytest.mark.parametrize("code", "efd")
+@pytest.mark.parametrize("code", FLOATS)
 @pytest.mark.parametrize("slope", [0.0, -0.0, 2.5, -1.0, np.inf, -np.inf, np.nan, 1e300, 1e-300, 3])
 def test_any_slope(code, slope, tiny_blocks):
     for name, rest in (("leaky_relu", ()), ("leaky_relu_grad", (slope,)), ("leaky_relu_backward", (slope,))):
@@ -68,7 +68,7 @@ def test_any_slope(code, slope, tiny_blocks):
         assert_same(result.copy_to_host(), expected(name, values, code), f"{name} {slope}")
 
 
-@pytest.mark.parametrize("code", "efd")
+@pytest.mark.parametrize("code", FLOATS)
 def test_a_dead_unit_is_a_selection(code, tiny_blocks):
     grad = np.array([np.inf, -np.inf, np.nan, -1, np.inf, np.nan], dtype=code)
     x = np.array([-1, -1, -np.inf, -1, 0.0, -0.0], dtype=code)
@@ -84,6 +84,17 @@ def test_every_float16_is_rounded_once(monkeypatch):
     for slope in (0.01, 0.3333):
         result = _cuda.call("leaky_relu", (cuda.to_device(x), slope), None, None, {})
         assert_same(result.copy_to_host(), expected("leaky_relu", (x, slope), "e"))
+
+
+@pytest.mark.skipif("bfloat16" not in FLOATS, reason="ml_dtypes is not installed")
+def test_every_bfloat16_is_rounded_once(monkeypatch):
+    from fastrelu._cuda import _settings
+
+    monkeypatch.setattr(_settings, "BLOCK", 64)
+    x = np.arange(0x8000, 0x10000, 3, dtype=np.uint16).view("bfloat16")
+    for slope in (0.01, 1e-38):
+        result = _cuda.call("leaky_relu", (cuda.to_device(x), slope), None, None, {})
+        assert_same(result.copy_to_host(), expected("leaky_relu", (x, slope), "bfloat16"))
 
 
 def test_operations_have_cases():
