@@ -58,6 +58,17 @@ class Pass:
         if self.out is not None:
             check_out(self.name, self.out, self.shape, self.dtype)
 
+    def check_apart(self, argument: str, memory: np.ndarray) -> None:
+        """Raise ValueError if an output shares memory with an input or with `out`."""
+        # The inputs as they are given: views of other types are copies by now
+        for other in (*self.inputs.values(), self.out):
+            if _arrays.is_array(other) and np.may_share_memory(memory, other):
+                raise shared(self.name, argument)
+
+    def writable(self, out: np.ndarray) -> np.ndarray:
+        """Return an output if the kernel, which writes its own type, each element once, can write there; else new memory."""
+        return out if out.dtype == self.dtype and _disjoint(out) else np.empty(self.shape, self.dtype)
+
     def run(self, key: _again.Key | None) -> Any:
         """Do it, and return what the caller gets; keep the job for calls with the same key."""
         raise NotImplementedError
@@ -86,9 +97,9 @@ class Pass:
                     _refuse(self.name, argument, value)
                     self.inputs[argument] = _arrays.checked(self.name, argument, value)
             elif value is not None:
-                self.outputs[argument] = self._writable(argument, value)
+                self.outputs[argument] = self._output(argument, value)
 
-    def _writable(self, argument: str, value: Any) -> np.ndarray:
+    def _output(self, argument: str, value: Any) -> np.ndarray:
         if self._library is not None:
             return self._library.writable(self.name, argument, value)
         _refuse(self.name, argument, value)
@@ -102,6 +113,8 @@ class Pass:
         """Return an operand in the loop's type, converted silently if need be, and in the shape of the data."""
         with np.errstate(all="ignore"):
             array = np.asarray(self.inputs[argument], self.dtype)
+        if array.shape == self.shape:  # broadcasting would change the strides of axes of length 1
+            return array
         try:
             return np.broadcast_to(array, self.shape)
         except ValueError:
@@ -114,7 +127,7 @@ class Pass:
         like = next(iter(self.inputs))
         view = np.asarray(self.inputs[like])
         if self._library is None:
-            return np.empty_like(view, dtype, subok=False) if shape == view.shape else np.empty(shape, dtype)
+            return _large.iterate([view], None, dtype).operands[-1] if shape == view.shape else np.empty(shape, dtype)
         order, pattern = ("K", self.given[like]) if shape == view.shape else ("C", None)
         self._new[argument], new = self._library.empty(self.name, shape, dtype, order, pattern, self.given[like])
         return new
@@ -122,7 +135,9 @@ class Pass:
     def leave(self, argument: str, memory: np.ndarray) -> Any:
         """Return what the caller gets for an output: what was given, or the new array, a scalar for a scalar."""
         if argument not in self.outputs:
-            return memory[()] if self._library is None else self._library.finish(self._new[argument], memory)
+            if self._library is not None:
+                return self._library.finish(self._new[argument], memory)
+            return memory if memory.ndim else memory[()]
         if self._library is not None:
             self._library.written(self.given[argument])
         return self.given[argument]
@@ -160,6 +175,11 @@ def misfit(name: str, argument: str, shape: tuple[int, ...], data: tuple[int, ..
     return ValueError(f"{name}: {argument} of shape {shape} does not broadcast to the shape {data} of the data")
 
 
+def shared(name: str, argument: str) -> ValueError:
+    """Return the error for an output that would be written over another argument."""
+    return ValueError(f"{name}: {argument} shares memory with another argument")
+
+
 def _refuse(name: str, argument: str, value: Any) -> None:
     """Raise TypeError for an array that would come back as something else."""
     plain = _arrays.is_array(value) and type(value).__array_ufunc__ is np.ndarray.__array_ufunc__
@@ -177,6 +197,16 @@ def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
     if (same and array.dtype == out.dtype) or not np.may_share_memory(array, out):
         return array
     return array.copy()
+
+
+def _disjoint(array: np.ndarray) -> bool:
+    """Say whether no two elements are one in memory; False also for some odd layouts in which none are."""
+    reach = array.itemsize
+    for step, extent in sorted((abs(step), n) for step, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        if step < reach:
+            return False
+        reach += step * (extent - 1)
+    return True
 
 
 def call(

@@ -37,11 +37,6 @@ def check_mask(
         raise ValueError(f"{name}: {argument} has {shape[0]} bytes; for {size} elements it must have {length(data)}")
 
 
-def shared(name: str) -> ValueError:
-    """Return the error for a mask that would be written over another argument."""
-    return ValueError(f"{name}: mask_out shares memory with another argument")
-
-
 class MaskPass(Pass):
     """A pass that writes a mask, `mask_out`, or reads one, `mask`."""
 
@@ -55,17 +50,15 @@ class MaskPass(Pass):
         if mask is None:
             return
         check_mask(self.name, argument, _arrays.type_name(mask), _arrays.dtype_of(mask), np.shape(mask), self.shape)
-        for other in (*self.views, self.out):
-            if argument == "mask_out" and other is not None and np.may_share_memory(mask, other):
-                raise shared(self.name)
+        if argument == "mask_out":
+            self.check_apart("mask_out", mask)
 
     def run(self, key: _again.Key | None) -> Any:
         reads = "mask" in self.inputs
         out = self.memory("out", self.shape, self.dtype)
         mask = self.inputs["mask"] if reads else self.memory("mask_out", (self.length,), MASK)
-        # The kernel writes its own type, and a mask without gaps
-        result = out if out.dtype == self.dtype else np.empty(self.shape, self.dtype)
-        bits = np.ascontiguousarray(mask)
+        result = self.writable(out)
+        bits = np.ascontiguousarray(mask)  # the kernel writes one without gaps
         views = [apart(view, result) for view in self.views]
         if reads:
             views.insert(1, apart(bits, result))

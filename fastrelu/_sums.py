@@ -90,8 +90,7 @@ class SumPass(Pass):
         if into.dtype != COUNT if self.counts else not np.can_cast(self.dtype, into.dtype, "same_kind"):
             wanted = "int64" if self.counts else f"a type that holds {self.dtype}"
             raise TypeError(f"{self.name}: {self.argument} must be of {wanted}, not {_arrays.type_name(into)}")
-        if any(np.may_share_memory(into, other) for other in (*self.views, self.out) if other is not None):
-            raise ValueError(f"{self.name}: {self.argument} shares memory with another argument")
+        self.check_apart(self.argument, into)
 
     def run(self, key: _again.Key | None) -> Any:
         sums = self.memory(self.argument, self.result_shape, self.result_dtype)
@@ -99,7 +98,7 @@ class SumPass(Pass):
             self._put(sums, self._total(self.views))
             return self.leave("out", sums)
         out = self.memory("out", self.shape, self.dtype)
-        result = out if out.dtype == self.dtype else np.empty(self.shape, self.dtype)
+        result = self.writable(out)
         total = self._total([*(apart(view, result) for view in self.views), result])
         if result is not out:
             self._put(out, result)

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import _arrays
-from .._fused import Arguments, check_out, misfit
+from .._fused import Arguments, check_out, misfit, shared
 from .._operations import DATA, OPERATIONS
 from . import _libraries, _types
-from ._arguments import check_aligned, check_writable, in_order, new, operand, place, the_library
+from ._arguments import check_aligned, check_writable, in_order, new, operand, place, the_library, touches
 from ._view import View
 
 
@@ -67,6 +67,12 @@ class Pass:
         for argument, view in self.outputs.items():
             check_aligned(self.name, argument, view)
             check_writable(self.name, view)
+
+    def check_apart(self, argument: str) -> None:
+        """Raise ValueError if an output shares memory with an input or with `out`."""
+        others = [*self.views, *(view for key, view in self.outputs.items() if key == "out")]
+        if any(touches(self.outputs[argument], other) for other in others):
+            raise shared(self.name, argument)
 
     def run(self) -> Any:
         """Do it, and return what the caller gets."""

@@ -10,7 +10,6 @@ from .. import _again, _arrays, _masks
 from .._operations import MASKED
 from . import _fused, _settings, _types
 from ._access import VECTOR_BYTES
-from ._arguments import touches
 from ._call import _limit, _number, contiguous_roles, of_role, write_apart
 from ._launch import prepared
 from ._layout import broadcast, coalesce, flat_grid
@@ -36,9 +35,8 @@ class MaskPass(_fused.Pass):
             return
         what = f"a {self.library.label} of dtype {mask.dtype} and shape {mask.shape}"
         _masks.check_mask(self.name, argument, what, mask.dtype, mask.shape, self.shape)
-        others = [*self.views, *(view for key, view in self.outputs.items() if key == "out")]
-        if not self.reads and any(touches(mask, other) for other in others):
-            raise _masks.shared(self.name)
+        if not self.reads:
+            self.check_apart("mask_out")
 
     def run(self) -> Any:
         out = self.memory("out", self.shape, self.loop)
