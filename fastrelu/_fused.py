@@ -66,7 +66,7 @@ class Pass:
                 raise shared(self.name, argument)
 
     def writable(self, out: np.ndarray) -> np.ndarray:
-        """Return an output if the kernel, which writes its own type, each element once, can write there; else new memory."""
+        """Return an output that kernels can write to, who write their own type and each element once, or a new one."""
         return out if out.dtype == self.dtype and _disjoint(out) else np.empty(self.shape, self.dtype)
 
     def run(self, key: _again.Key | None) -> Any:
@@ -127,7 +127,7 @@ class Pass:
         like = next(iter(self.inputs))
         view = np.asarray(self.inputs[like])
         if self._library is None:
-            return _large.iterate([view], None, dtype).operands[-1] if shape == view.shape else np.empty(shape, dtype)
+            return _large.new_output([view], dtype) if shape == view.shape else np.empty(shape, dtype)
         order, pattern = ("K", self.given[like]) if shape == view.shape else ("C", None)
         self._new[argument], new = self._library.empty(self.name, shape, dtype, order, pattern, self.given[like])
         return new
@@ -220,7 +220,7 @@ def call(
     borrows = (target or _tuning.settings.target) == "parallel" and _threads.must_borrow()
     key = None if borrows or options else _again.key(name, inputs.values(), outputs.values(), target)
     if key is not None and (results := _again.run(key, inputs.values(), outputs.values())) is not None:
-        return tuple(results) if len(results) > 1 else results[0]
+        return tuple(reversed(results)) if len(results) > 1 else results[0]
     elsewhere = _elsewhere([*inputs.values(), *outputs.values()], target)
     if elsewhere == "dask":
         from ._dask import call as lazily

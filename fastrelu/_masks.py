@@ -63,7 +63,7 @@ class MaskPass(Pass):
         if reads:
             views.insert(1, apart(bits, result))
         if self.views[0].size:
-            self.compute([*views, result] if reads else [*views, result, bits], key)
+            self.compute([*views, result] if reads else [*views, bits, result], key)
         with np.errstate(all="ignore"):
             if result is not out:
                 np.copyto(out, result, casting="same_kind")
@@ -72,7 +72,7 @@ class MaskPass(Pass):
         return self.leave("out", out) if reads else (self.leave("out", out), self.leave("mask_out", mask))
 
     def compute(self, arrays: Sequence[np.ndarray], key: _again.Key | None) -> None:
-        """Pass over the operands, in the function's order, and the outputs, of at least one element."""
+        """Pass over operands, in the function's order, and outputs, `out` last, of at least one element."""
         self.start(self._job(arrays), arrays, key)
 
     def _job(self, arrays: Sequence[np.ndarray]) -> np.ndarray:

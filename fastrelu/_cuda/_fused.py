@@ -40,7 +40,10 @@ class Pass:
         self.data: View = self.inputs[first]
         self.shape = self.data.shape
         self.views = [value for value in self.inputs.values() if isinstance(value, View)]
-        self.device, self.stream, self.others = place(name, [*self.outputs.values(), *self.views])
+        # the stream of `out` comes first, as for operations
+        written = sorted(self.outputs, key=lambda argument: argument != "out")
+        streams = place(name, [*(self.outputs[argument] for argument in written), *self.views])
+        self.device, self.stream, self.others = streams
         arguments = OPERATIONS[operation]
         values = [self.inputs.get(each, self.data if each in DATA else 0.0) for each in arguments]
         kinds = [value.dtype if isinstance(value, (View, np.generic)) else type(value) for value in values]

@@ -57,7 +57,7 @@ class StagedMaskPass(_masks.MaskPass):
 
     def compute(self, arrays: Sequence[np.ndarray], key: _again.Key | None) -> None:
         reads, count = "mask" in self.inputs, len(self.inputs)
-        mask = arrays[1 if reads else -1]
+        mask = arrays[1 if reads else count]
         # A parameter that is one number everywhere goes to the kernel as one
         numbers = [
             array.flat[0] if k and array is not mask and not any(array.strides) else None
@@ -67,8 +67,8 @@ class StagedMaskPass(_masks.MaskPass):
         def compute(views: list[View], results: list[View], stream: int) -> None:
             rest = iter(views)
             operands = [next(rest) if number is None else number for number in numbers]
-            bits = operands.pop(1) if reads else results[1]
-            launch(self.name, self.dtype, operands, results[0], bits, stream)
+            bits = operands.pop(1) if reads else results[0]
+            launch(self.name, self.dtype, operands, results[-1], bits, stream)
 
         parts = [Part(flat(array), array.dtype, 8 if array is mask else 1) for array in arrays]
         inputs = [part for part, number in zip(parts, numbers, strict=False) if number is None]
