@@ -44,7 +44,7 @@ class Pass:
         self.target = target or _tuning.settings.target
         if self.target == "parallel" and (reason := _threads.unavailable()):
             raise RuntimeError(f"target='parallel' is not available: {reason}")
-        self.table = self.target or "auto"
+        self.table = "auto" if self.target in (None, "cuda") else self.target
         size = self.views[0].size
         self.parallel, streaming = _large.decide(self.views, self.out, size, self.dtype, self.table)
         self.streaming = streaming and self.writes(name)
@@ -56,18 +56,14 @@ class Pass:
     def check(self) -> None:
         """Raise what the arguments deserve."""
         if self.out is not None:
-            if self.out.shape != self.shape:
-                raise ValueError(f"{self.name}: out has shape {self.out.shape}; the result has {self.shape}")
-            if not np.can_cast(self.dtype, self.out.dtype, "same_kind"):
-                kinds = f"the result is of dtype {self.dtype}, which does not cast to out of dtype {self.out.dtype}"
-                raise TypeError(f"{self.name}: {kinds}")
+            check_out(self.name, self.out, self.shape, self.dtype)
 
     def check_apart(self, argument: str, memory: np.ndarray) -> None:
         """Raise ValueError if an output shares memory with an input or with `out`."""
         # The inputs as they are given: views of other types are copies by now
         for other in (*self.inputs.values(), self.out):
             if _arrays.is_array(other) and np.may_share_memory(memory, other):
-                raise ValueError(f"{self.name}: {argument} shares memory with another argument")
+                raise shared(self.name, argument)
 
     def writable(self, out: np.ndarray) -> np.ndarray:
         """Return an output that kernels can write to, who write their own type and each element once, or a new one."""
@@ -122,8 +118,7 @@ class Pass:
         try:
             return np.broadcast_to(array, self.shape)
         except ValueError:
-            shapes = f"{argument} of shape {array.shape} does not broadcast to the shape {self.shape} of the data"
-            raise ValueError(f"{self.name}: {shapes}") from None
+            raise misfit(self.name, argument, array.shape, self.shape) from None
 
     def memory(self, argument: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return an output's memory: what was given, or else new, laid out like the data where it has its shape."""
@@ -165,6 +160,24 @@ class Pass:
     def kernel(self) -> int:
         """Return the address of the compiled kernel, and see to it that jobs can run."""
         return _compile.for_job(self.name, self.dtype, self.table, self.parallel)
+
+
+def check_out(name: str, out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise what an output deserves that does not take a result of a shape and a type."""
+    if out.shape != shape:
+        raise ValueError(f"{name}: out has shape {out.shape}; the result has {shape}")
+    if not np.can_cast(dtype, out.dtype, "same_kind"):
+        raise TypeError(f"{name}: the result is of dtype {dtype}, which does not cast to out of dtype {out.dtype}")
+
+
+def misfit(name: str, argument: str, shape: tuple[int, ...], data: tuple[int, ...]) -> ValueError:
+    """Return the error for a parameter that does not broadcast to the data."""
+    return ValueError(f"{name}: {argument} of shape {shape} does not broadcast to the shape {data} of the data")
+
+
+def shared(name: str, argument: str) -> ValueError:
+    """Return the error for an output that would be written over another argument."""
+    return ValueError(f"{name}: {argument} shares memory with another argument")
 
 
 def _refuse(name: str, argument: str, value: Any) -> None:
@@ -231,7 +244,7 @@ def explain(
             "serial", "plain", {"parallel": "Dask runs each block as a call of its own, when it computes"}
         )
     if elsewhere == "cuda":
-        _, refused = _cuda().describe(name, list(inputs.values()), outputs["out"], target)
+        _, refused = _cuda().describe_fused(name, inputs, outputs, target, **options)
         return Explanation("cuda", "plain", refused)
     return kind(name, inputs, outputs, target, **options).explain()
 
