@@ -19,6 +19,7 @@ import cuda_report  # noqa: E402
 import results  # noqa: E402
 
 from fastrelu._bench import machine, plot, view  # noqa: E402
+from fastrelu._bench.cases import MASK_MODES  # noqa: E402
 
 Record = Mapping[str, Any]
 Result = Mapping[str, Any]
@@ -84,12 +85,7 @@ def readme_section(found: Mapping[str, Result]) -> str:
         records = find(result["cases"], *case)
         if ours not in records:
             continue
-        own = records[ours]["median"]
-        cells = []
-        for _, names in COLUMNS:
-            times = [records[name]["median"] for name in names if name in records]
-            cells.append(f"{view.times(min(times) / own)} x" if times else "")
-        rows.append([label, view.duration(own), *cells])
+        rows.append([label, view.duration(records[ours]["median"]), *_ratios(records, records[ours], COLUMNS)])
     lines = [
         "Time of a call of fastrelu, and how many times as long the others take for the same"
         " (above 1, fastrelu is faster); float32 and `out=` unless said, medians of interleaved rounds:",
@@ -101,6 +97,13 @@ def readme_section(found: Mapping[str, Result]) -> str:
         " how it was measured: [method](docs/method.md).",
     ]
     return "\n".join([BEGIN, *lines, END])
+
+
+def _ratios(records: Mapping[str, Record], own: Record, columns: Iterable[tuple[str, Sequence[str]]]) -> Iterable[str]:
+    """Return for each column how many times as long as `own` the fastest of its providers takes."""
+    for _, names in columns:
+        times = [records[name]["median"] for name in names if name in records]
+        yield f"{view.times(min(times) / own['median'])} x" if times else ""
 
 
 def write_readme(path: Path, found: Mapping[str, Result]) -> None:
@@ -137,6 +140,35 @@ def _key(row: Record) -> tuple[Any, ...]:
 def _case_title(row: Record) -> str:
     special = [row[key] for key, usual in (("layout", "contiguous"), ("data", "normal")) if row[key] != usual]
     return ", ".join([row["operation"], view.MODES[row["mode"]], row["dtype"], *special])
+
+
+#: Beside a call with a mask: the same without, by fastrelu, by NumPy, by torch
+MASK_COLUMNS = (
+    ("without a mask", ("fastrelu without a mask",)),
+    ("NumPy", ("numpy.packbits + numpy.maximum", "numpy.unpackbits + numpy.multiply")),
+    ("torch, from x", ("torch",)),
+)
+
+
+def mask_section(cases: Sequence[Record]) -> list[str]:
+    """Return the section about masks, or nothing where none were measured."""
+    masked = [row for row in cases if row["mode"] in MASK_MODES]
+    rows = []
+    for own in (row for row in masked if row["provider"] == OURS):
+        others = {row["provider"]: row for row in masked if _key(row) == _key(own)}
+        title = f"{_case_title(own)}, {own['size']:,}"
+        rows.append([title, view.duration(own["median"]), *_ratios(others, own, MASK_COLUMNS)])
+    if not rows:
+        return []
+    return [
+        "### One bit per element",
+        "",
+        "Forward passes that also write a mask, and backward passes from it: see [masks](masks.md). Beside the time,"
+        " how many times as long the same takes without a mask (forward: it does less then; backward: from x).",
+        "",
+        *table(["", "fastrelu", *(name for name, _ in MASK_COLUMNS)], rows),
+        "",
+    ]
 
 
 def full_tables(cases: Sequence[Record]) -> list[str]:
@@ -195,7 +227,8 @@ def benchmarks_page(found: Mapping[str, Result]) -> str:
         lines += table(["", "median", "quartiles"], [_startup(*row) for row in result["startup"].items()])
         lines += ["", "### Peak memory of a call, beyond the caller's arrays", ""]
         lines += table(["", "", "MiB"], [_memory(row) for row in result["memory"]])
-        lines += ["", 'Below: time of a call (times fastrelu\'s, bytes that must be moved per time). "differs for":']
+        lines += ["", *mask_section(result["cases"])]
+        lines += ['Below: time of a call (times fastrelu\'s, bytes that must be moved per time). "differs for":']
         lines += [
             "where a provider's result is not that of the plain-Python oracle.",
             "",

@@ -66,18 +66,21 @@ def key(name: str, operands: Iterable[Any], outputs: Iterable[Any], target: str 
     if not (target is None or type(target) is str):
         return None
     parts: list[Any] = [name, target, _tuning.settings.generation]
-    for out in outputs:
+    outputs = tuple(outputs)
+    for k, out in enumerate(outputs):
         if out is None:
             parts.append(None)
         elif type(out) is np.ndarray and out.flags.writeable:
+            if any(other is not None and np.may_share_memory(out, other) for other in outputs[:k]):
+                return None
             parts += out.dtype, out.shape, out.strides
         else:
             return None
     for argument, value in zip(ARGUMENTS[name], operands, strict=True):
         if type(value) is np.ndarray:
-            for out in outputs:
+            for k, out in enumerate(outputs):
                 if value is out:
-                    parts.append("out")
+                    parts.append(k)
                 elif out is not None and np.may_share_memory(value, out):
                     return None
             parts += value.dtype, value.shape, value.strides

@@ -106,6 +106,8 @@ class Pass:
         """Return an operand in the loop's type, converted silently if need be, and in the shape of the data."""
         with np.errstate(all="ignore"):
             array = np.asarray(self.inputs[argument], self.dtype)
+        if array.shape == self.shape:  # broadcasting would change the strides of axes of length 1
+            return array
         try:
             return np.broadcast_to(array, self.shape)
         except ValueError:
@@ -119,7 +121,7 @@ class Pass:
         like = next(iter(self.inputs))
         view = np.asarray(self.inputs[like])
         if self._library is None:
-            return np.empty_like(view, dtype, subok=False) if shape == view.shape else np.empty(shape, dtype)
+            return _large.iterate([view], None, dtype).operands[-1] if shape == view.shape else np.empty(shape, dtype)
         order, pattern = ("K", self.given[like]) if shape == view.shape else ("C", None)
         self._new[argument], new = self._library.empty(self.name, shape, dtype, order, pattern, self.given[like])
         return new
@@ -127,7 +129,9 @@ class Pass:
     def leave(self, argument: str, memory: np.ndarray) -> Any:
         """Return what the caller gets for an output: what was given, or the new array, a scalar for a scalar."""
         if argument not in self.outputs:
-            return memory[()] if self._library is None else self._library.finish(self._new[argument], memory)
+            if self._library is not None:
+                return self._library.finish(self._new[argument], memory)
+            return memory if memory.ndim else memory[()]
         if self._library is not None:
             self._library.written(self.given[argument])
         return self.given[argument]
@@ -169,6 +173,16 @@ def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
     if (same and array.dtype == out.dtype) or not np.may_share_memory(array, out):
         return array
     return array.copy()
+
+
+def disjoint(array: np.ndarray) -> bool:
+    """Say whether no two elements are one in memory; False also for some odd layouts in which none are."""
+    reach = array.itemsize
+    for step, extent in sorted((abs(step), n) for step, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        if step < reach:
+            return False
+        reach += step * (extent - 1)
+    return True
 
 
 def call(

@@ -132,6 +132,10 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
 
     def by_lines(start, count, parameters, streamed):
         """Emit so many lines of contiguous data; `parameters` are values, or None where they are arrays like it."""
+        with builder.if_then(builder.icmp_signed(">", count, WORD(0))):  # else the mask may have ended
+            lines(start, count, parameters, streamed)
+
+    def lines(start, count, parameters, streamed):
         words = _Words(builder, mask, builder.add(first, start), lanes)
         with counted(builder, count) as (k, name):
             i = builder.add(start, builder.mul(k, WORD(lanes)))

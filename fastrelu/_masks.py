@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _again, _arrays, _tuning
-from ._fused import Pass, apart
+from ._fused import Pass, apart, disjoint
 from ._jobs import describe
 from ._layout import EVEN, FLAT_STREAMED, RUN_FLAT_UNIT, UNIT_BYTES
 from ._operations import MASKED
@@ -42,16 +42,17 @@ class MaskPass(Pass):
             raise ValueError(
                 f"{self.name}: {argument} has {mask.size} bytes; for {size} elements it must have {self.length}"
             )
-        for other in (*self.views, self.out):
-            if argument == "mask_out" and other is not None and np.may_share_memory(mask, other):
+        # The arguments as they are given: views of other types are copies by now
+        for other in (*self.inputs.values(), self.out):
+            if argument == "mask_out" and _arrays.is_array(other) and np.may_share_memory(mask, other):
                 raise ValueError(f"{self.name}: mask_out shares memory with another argument")
 
     def run(self, key: _again.Key | None) -> Any:
         reads = "mask" in self.inputs
         out = self.memory("out", self.shape, self.dtype)
         mask = self.inputs["mask"] if reads else self.memory("mask_out", (self.length,), MASK)
-        # The kernel writes its own type, and a mask without gaps
-        result = out if out.dtype == self.dtype else np.empty(self.shape, self.dtype)
+        # The kernel writes its own type, each element to a place of its own, and a mask without gaps
+        result = out if out.dtype == self.dtype and disjoint(out) else np.empty(self.shape, self.dtype)
         bits = np.ascontiguousarray(mask)
         views = [apart(view, result) for view in self.views]
         if reads:

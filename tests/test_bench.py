@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastrelu._bench import check, machine, oracle, providers, runner, view
-from fastrelu._bench.cases import BACKWARD, FORWARD, MODES, Case, Operands, make_data
+from fastrelu._bench.cases import BACKWARD, FORWARD, MASK_MODES, MASKED, MODES, Case, Operands, make_data
 
 ROOT = Path(__file__).parents[1]
 PLAIN = [each for each in providers.PROVIDERS if not each.module and not each.name.startswith("numba")]
@@ -29,7 +29,8 @@ def report():
 def test_every_operation_has_its_entries():
     assert set((*FORWARD, *BACKWARD)) == set(oracle.ORACLES)
     ours = [each for each in providers.PROVIDERS if each.name == providers.AUTOMATIC]
-    assert set(ours[0].code) == {(name, mode) for name in oracle.ORACLES for mode in MODES if mode != "loop"}
+    entries = {(name, mode) for name in oracle.ORACLES for mode in MODES if mode != "loop"}
+    assert set(ours[0].code) == entries | {(name, mode) for name in MASKED for mode in MASK_MODES}
     for name in oracle.ORACLES:
         assert any(each.role == "peer" and (name, "new") in each.code for each in providers.PROVIDERS)
 
@@ -117,6 +118,14 @@ def test_an_error_at_a_border_is_found():
     assert reference.differences(right) == ("values",)
 
 
+@pytest.mark.parametrize("mode", MASK_MODES)
+def test_a_wrong_mask_is_found(mode):
+    code = {"mask": "np.maximum(x, 0, out=out)", "mask inplace": "np.maximum(x, 0, out=x)"}[mode]
+    bad = providers.Provider("wrong", "fastrelu", {("relu", mode): f"bits[:] = 255; {code}"})
+    with pytest.raises(check.WrongResult, match="mask"):
+        runner.race(Case("relu", mode, size=100), [bad], seconds=0, rounds=(1, 1))
+
+
 def test_in_place_input_is_put_back():
     operands = Operands(Case("relu", "inplace", size=100))
     before = operands["x"].copy()
@@ -141,6 +150,7 @@ def test_free_names():
     [
         (Case("relu", "out", "float32", 10), 80), (Case("relu", "inplace", "float16", 10), 40),
         (Case("relu_backward", "out", "float64", 10), 240), (Case("leaky_relu", "new", "int8", 10), 90),
+        (Case("relu", "mask", "float32", 10), 82), (Case("relu_backward", "mask inplace", "float16", 16), 66),
     ],
 )  # fmt: skip
 def test_bytes(case, moved):
@@ -203,6 +213,16 @@ def test_losses_are_listed(report):
     )
     assert [(case[1], case[2]) for case in found] == [("`torch`", "0.50 x")]
     assert "| `relu`" not in report.benchmarks_page({})
+
+
+def test_masks_have_a_section(report):
+    assert "One bit per element" not in report.benchmarks_page(made(row("fastrelu", 1e-6)))
+    rows = [row("fastrelu", 2e-6), row("fastrelu without a mask", 3e-6), row("torch", 4e-6)]
+    rows = [each | {"operation": "relu_backward", "mode": "mask"} for each in rows]
+    assert (
+        "| relu_backward, out=, with a mask, float32, 10,000 | 2.00 us | 1.50 x |  | 2.00 x |"
+        in report.benchmarks_page(made(*rows))
+    )
 
 
 def test_write_readme_keeps_the_rest(report, tmp_path):

@@ -17,6 +17,9 @@ FORWARD = ("relu", "leaky_relu", "relu_grad", "leaky_relu_grad")
 BACKWARD = ("relu_backward", "leaky_relu_backward")
 #: "loop" is an element at a time inside a user's own `@njit` loop, into a given array
 MODES = ("new", "out", "inplace", "loop")
+#: One bit per element is written beside the result, or read in place of x
+MASK_MODES = ("mask", "mask inplace")
+MASKED = ("relu", "leaky_relu", "relu_backward", "leaky_relu_backward")
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 TYPES = (*FLOATS, "bfloat16", *INTEGERS, "bool")
@@ -54,6 +57,16 @@ class Case:
         return self.operation in BACKWARD
 
     @property
+    def masked(self) -> bool:
+        """Whether a mask is written or read."""
+        return self.mode in MASK_MODES
+
+    @property
+    def in_place(self) -> bool:
+        """Whether an operand is overwritten."""
+        return self.mode.endswith("inplace")
+
+    @property
     def target(self) -> str:
         """The name of the array that an in-place call overwrites."""
         return "grad" if self.backward else "x"
@@ -67,13 +80,15 @@ class Case:
     @property
     def bytes(self) -> int:
         """Bytes that any implementation must read and write."""
-        read = np.dtype(self.dtype).itemsize + (self.result_dtype.itemsize if self.backward else 0)
-        return self.size * (read + self.result_dtype.itemsize)
+        x, result = np.dtype(self.dtype).itemsize, self.result_dtype.itemsize
+        if self.masked:
+            return self.size * (result + (result if self.backward else x)) + -(-self.size // 8)
+        return self.size * (x + result + (result if self.backward else 0))
 
     @property
     def possible(self) -> bool:
         """Whether the result fits where the mode puts it."""
-        return self.mode != "inplace" or self.backward or self.result_dtype == np.dtype(self.dtype)
+        return not self.in_place or self.backward or self.result_dtype == np.dtype(self.dtype)
 
 
 def make_data(kind: str, size: int, dtype: Any, seed: int = 0) -> np.ndarray:
@@ -113,7 +128,7 @@ class Operands(dict[str, Any]):
         if maker is None:
             raise KeyError(name)
         value = maker(self)
-        if self.case.mode == "inplace" and name == self.case.target:
+        if self.case.in_place and name == self.case.target:
             self._source = value
             value = value.copy(order="K")
         self[name] = value
@@ -164,11 +179,17 @@ class Operands(dict[str, Any]):
 
     def slope(self) -> Any:
         """Return the slope: a Python float that is exact in the result's type, or one number per column."""
-        value = SLOPE_IN_PLACE if self.case.mode == "inplace" else SLOPE
+        value = SLOPE_IN_PLACE if self.case.in_place else SLOPE
         dtype = self.case.result_dtype
         if self.case.layout == "slope per channel":
             return np.linspace(value / 2, value, self["x"].shape[-1]).astype(dtype)
         return float(dtype.type(value)) if is_float(dtype) else value
+
+    def bits(self) -> np.ndarray:
+        """Return the mask of x for a backward pass, room for it for a forward pass."""
+        if self.case.backward:
+            return np.packbits(~(self["x"] <= 0), bitorder="little")
+        return np.zeros(-(-self["x"].size // 8), np.uint8)
 
     def reference(self) -> tuple[Any, ...]:
         """Return all operands of the operation, as the oracle wants them."""
@@ -196,6 +217,7 @@ _MAKERS: Mapping[str, Callable[[Operands], Any]] = {
     "out": Operands.result,
     "grad": Operands.gradient,
     "slope": Operands.slope,
+    "bits": Operands.bits,
     "zeros": lambda o: _filled(o, o["x"].dtype),
     "mask": lambda o: _filled(o, np.bool_),
     "scratch": lambda o: _filled(o, o.case.result_dtype),

@@ -79,6 +79,12 @@ class Reference:
         kinds = {"NaN": nan, "Inf": infinite, "-0.0": zero, "values": ~(nan | infinite | zero)}
         return (*found, *(name for name, where in kinds.items() if where.any()))
 
+    def bit_differences(self, mask: np.ndarray) -> tuple[str, ...]:
+        """Name what is wrong with the mask that a forward pass has written."""
+        (indices,) = self.where
+        found = mask[indices >> 3] >> (indices & 7) & 1
+        return () if (found == [not value <= 0 for value in self.operands[0].tolist()]).all() else ("mask",)
+
 
 def free_names(code: str) -> list[str]:
     """Return the names that a piece of code reads and does not bind itself."""
@@ -120,12 +126,15 @@ def run_once(provider: Provider, names: Names) -> Any:
         return value
     if provider.result is not None:
         return provider.result(names)
-    return names[case.target] if case.mode == "inplace" else names["out"]
+    return names[case.target] if case.in_place else names["out"]
 
 
 def check(provider: Provider, names: Names, reference: Reference) -> tuple[str, ...]:
     """Return how a provider differs on the array that is about to be timed; None of fastrelu's may."""
     found = reference.differences(run_once(provider, names)) if provider.computes else ()
+    case = names.case
+    if case.masked and not case.backward and "bits" in free_names(provider.code[case.operation, case.mode]):
+        found += reference.bit_differences(names["bits"])
     names.operands.restore()
     if found and provider.role != "peer":
         raise WrongResult(f"{provider.name} differs from the oracle in {names.case}: {', '.join(found)}")

@@ -99,6 +99,13 @@ def expected(name: str, operands: Sequence[Any], dtype: Any) -> np.ndarray:
         return np.array(values, dtype=dtype).reshape(arrays[0].shape)
 
 
+def mask(x: Any) -> np.ndarray:
+    """Return where x is active, NaN included: one bit per element in C order, the first in a byte's lowest bit."""
+    flags = [not value <= 0 for value in np.asarray(x).ravel().tolist()]
+    sums = [sum(flag << k for k, flag in enumerate(flags[first : first + 8])) for first in range(0, len(flags), 8)]
+    return np.array(sums, dtype=np.uint8)
+
+
 def same_bits(a: Any, b: Any) -> np.ndarray:
     """Say for each element whether two arrays of one type hold the same bits; any NaN equals any NaN."""
     a, b = np.asarray(a), np.asarray(b)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import limit, naive
-from .cases import BACKWARD, FLOATS, FORWARD, INTEGERS, TYPES, Case, Operands
+from .cases import BACKWARD, FLOATS, FORWARD, INTEGERS, MASKED, TYPES, Case, Operands
 
 Code = Mapping[tuple[str, str], str]
 Maker = Callable[["Names"], Any]
@@ -84,6 +84,12 @@ class Provider:
 def module(name: str) -> Maker:
     """Return a maker that imports a module when a case needs it."""
     return lambda names: importlib.import_module(name)
+
+
+def _without_mask(code: Code, operations: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Return the code with which a provider that has no masks runs against one."""
+    modes = {"mask": "out", "mask inplace": "inplace"}
+    return {(name, masked): code[name, mode] for name in operations for masked, mode in modes.items()}
 
 
 NUMBERS = (*FLOATS, *INTEGERS)
@@ -181,6 +187,20 @@ _NUMPY = [
         },
         dtypes=(*NUMBERS, "bfloat16"),
     ),
+    Provider(
+        "numpy.packbits + numpy.maximum", "peer",
+        {
+            (R, "mask"): "np.maximum(x, 0, out=out); bits[:] = np.packbits(x > 0, bitorder='little')",
+            (R, "mask inplace"): "bits[:] = np.packbits(x > 0, bitorder='little'); np.maximum(x, 0, out=x)",
+        },
+    ),
+    Provider(
+        "numpy.unpackbits + numpy.multiply", "peer",
+        {
+            (RB, "mask"): "np.multiply(grad, np.unpackbits(bits, count=x.size, bitorder='little'), out=out)",
+            (RB, "mask inplace"): "grad *= np.unpackbits(bits, count=x.size, bitorder='little')",
+        },
+    ),
     Provider("numpy.heaviside", "peer", {
         (RG, "new"): "np.heaviside(x, 0)", (RG, "out"): "np.heaviside(x, 0, out=out)",
         (RG, "inplace"): "np.heaviside(x, 0, out=x)",
@@ -268,21 +288,21 @@ def _torch() -> Provider:
     def threads(count: int) -> None:
         importlib.import_module("torch").set_num_threads(count)
 
+    code = {
+        (R, "new"): "torch.relu(tx)", (R, "out"): "torch.clamp_min(tx, 0, out=tout)",
+        (R, "inplace"): "torch.relu_(tx)",
+        (L, "new"): "F.leaky_relu(tx, slope)", (L, "out"): "aten.leaky_relu.out(tx, slope, out=tout)",
+        (L, "inplace"): "F.leaky_relu_(tx, slope)",
+        (RG, "new"): "torch.heaviside(tx, tzero)", (RG, "out"): "torch.heaviside(tx, tzero, out=tout)",
+        (RB, "new"): "aten.threshold_backward(tg, tx, 0)",
+        (RB, "out"): "aten.threshold_backward.grad_input(tg, tx, 0, grad_input=tout)",
+        (RB, "inplace"): "aten.threshold_backward.grad_input(tg, tx, 0, grad_input=tg)",
+        (LB, "new"): "aten.leaky_relu_backward(tg, tx, slope, False)",
+        (LB, "out"): "aten.leaky_relu_backward.grad_input(tg, tx, slope, False, grad_input=tout)",
+        (LB, "inplace"): "aten.leaky_relu_backward.grad_input(tg, tx, slope, False, grad_input=tg)",
+    }  # fmt: skip
     return Provider(
-        "torch", "peer",
-        {
-            (R, "new"): "torch.relu(tx)", (R, "out"): "torch.clamp_min(tx, 0, out=tout)",
-            (R, "inplace"): "torch.relu_(tx)",
-            (L, "new"): "F.leaky_relu(tx, slope)", (L, "out"): "aten.leaky_relu.out(tx, slope, out=tout)",
-            (L, "inplace"): "F.leaky_relu_(tx, slope)",
-            (RG, "new"): "torch.heaviside(tx, tzero)", (RG, "out"): "torch.heaviside(tx, tzero, out=tout)",
-            (RB, "new"): "aten.threshold_backward(tg, tx, 0)",
-            (RB, "out"): "aten.threshold_backward.grad_input(tg, tx, 0, grad_input=tout)",
-            (RB, "inplace"): "aten.threshold_backward.grad_input(tg, tx, 0, grad_input=tg)",
-            (LB, "new"): "aten.leaky_relu_backward(tg, tx, slope, False)",
-            (LB, "out"): "aten.leaky_relu_backward.grad_input(tg, tx, slope, False, grad_input=tout)",
-            (LB, "inplace"): "aten.leaky_relu_backward.grad_input(tg, tx, slope, False, grad_input=tg)",
-        },
+        "torch", "peer", code | _without_mask(code, BACKWARD),
         {
             "torch": torch, "F": module("torch.nn.functional"), "aten": lambda names: torch(names).ops.aten,
             "tx": tensor("x"), "tg": tensor("grad"), "tout": tensor("out"), "tzero": tensor("zero"),
@@ -348,10 +368,30 @@ def _ours(name: str, target: str | None) -> Provider:
         code[operation, "out"] = f"fastrelu.{operation}({arguments}, out=out{forced})"
         code[operation, "inplace"] = f"fastrelu.{operation}_({arguments}{forced})"
 
+    if target is None:
+        code |= _with_mask()
+
     def threads(count: int) -> None:
         importlib.import_module("numba").set_num_threads(count)
 
     return Provider(name, "fastrelu", code, {"fastrelu": module("fastrelu")}, TYPES, set_threads=threads)
+
+
+def _with_mask() -> dict[tuple[str, str], str]:
+    code: dict[tuple[str, str], str] = {}
+    for operation in MASKED:
+        backward = operation in BACKWARD
+        name = operation + ("_from_mask" if backward else "_with_mask")
+        arguments = ("grad, bits" if backward else "x") + (", slope" * operation.startswith("leaky"))
+        into = "" if backward else ", mask_out=bits"
+        code[operation, "mask"] = f"fastrelu.{name}({arguments}, out=out{into})"
+        code[operation, "mask inplace"] = f"fastrelu.{name}_({arguments}{into})"
+    return code
+
+
+def _ours_without_mask() -> Provider:
+    code = _without_mask(_ours(AUTOMATIC, None).code, MASKED)
+    return Provider("fastrelu without a mask", "fastrelu", code, {"fastrelu": module("fastrelu")})
 
 
 def _raw() -> Provider:
@@ -415,6 +455,7 @@ PROVIDERS: tuple[Provider, ...] = (
     _ours("fastrelu parallel", "parallel"),
     _raw(),
     _default_slope(),
+    _ours_without_mask(),
     _python(),
     *_NUMPY,
     _SKLEARN,

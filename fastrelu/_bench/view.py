@@ -10,6 +10,7 @@ from .quick import ratio
 from .runner import Race
 
 MODES = {"new": "new array", "out": "out=", "inplace": "in place", "loop": "in an @njit loop"}
+MODES |= {"mask": "out=, with a mask", "mask inplace": "in place, with a mask"}
 #: Columns of a terminal that the names and notes take, and that each size takes
 NAMES_WIDTH, SIZE_WIDTH = 56, 24
 
