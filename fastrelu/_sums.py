@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import _again, _arrays, _tuning
-from ._fused import Pass, apart
+from ._fused import Pass, apart, disjoint
 from ._jobs import describe
 from ._layout import CYCLE, LINE, PLAIN, RUN_CYCLE_UNIT, RUN_UNIT, STREAM
 from ._operations import DATA, SUMMED, WRITTEN
@@ -84,14 +84,18 @@ class SumPass(Pass):
         self.result_dtype = COUNT if self.counts else self.dtype
         into = self.outputs.get(self.argument)
         if into is None:
+            if self.argument == "counts":
+                raise TypeError(f"{self.name}: counts must be an array, not NoneType")
             return
         if into.shape != self.result_shape:
             raise ValueError(f"{self.name}: {self.argument} has shape {into.shape}; it must have {self.result_shape}")
         if into.dtype != COUNT if self.counts else not np.can_cast(self.dtype, into.dtype, "same_kind"):
             wanted = "int64" if self.counts else f"a type that holds {self.dtype}"
             raise TypeError(f"{self.name}: {self.argument} must be of {wanted}, not {_arrays.type_name(into)}")
-        if any(np.may_share_memory(into, other) for other in (*self.views, self.out) if other is not None):
-            raise ValueError(f"{self.name}: {self.argument} shares memory with another argument")
+        # The arguments as they are given: views of other types are copies by now
+        others = [other for other in (*self.inputs.values(), self.out) if _arrays.is_array(other)]
+        if not disjoint(into) or any(np.may_share_memory(into, other) for other in others):
+            raise ValueError(f"{self.name}: {self.argument} shares memory with another argument, or with itself")
 
     def run(self, key: _again.Key | None) -> Any:
         sums = self.memory(self.argument, self.result_shape, self.result_dtype)
@@ -99,7 +103,8 @@ class SumPass(Pass):
             self._put(sums, self._total(self.views))
             return self.leave("out", sums)
         out = self.memory("out", self.shape, self.dtype)
-        result = out if out.dtype == self.dtype else np.empty(self.shape, self.dtype)
+        # The kernel writes its own type, each element to a place of its own
+        result = out if out.dtype == self.dtype and disjoint(out) else np.empty(self.shape, self.dtype)
         total = self._total([*(apart(view, result) for view in self.views), result])
         if result is not out:
             self._put(out, result)
@@ -191,8 +196,9 @@ class SumPass(Pass):
         strides = [(0, step) for step in column.strides]
         into = [(each.strides[0], CYCLE) for each in sums]
         self._start(RUN_CYCLE_UNIT, (1, n), (1, block), addresses, strides, sums, into, period)
-        for each in sums:  # what a line at the end of a cycle has beyond it belongs to the beginning
-            each[:, :lanes] += each[:, period:]
+        with np.errstate(all="ignore"):
+            for each in sums:  # what a line at the end of a cycle has beyond it belongs to the beginning
+                each[:, :lanes] += each[:, period:]
         return [each[:, :period].reshape(-1, column.extent) for each in sums]
 
     def _by_columns(self, views: Sequence[np.ndarray], outer: _Axis, column: _Axis) -> list[np.ndarray]:
