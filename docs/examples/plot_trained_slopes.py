@@ -101,7 +101,8 @@ for name in results:
 
 # %%
 # Left the loss in training, its mean over the starts and each of them; right the slopes that were learned, in order.
-# Many have moved far from where they started. Some are below 0, where the output alone would not do for a backward pass.
+# Many have moved far from where they started. Some are below 0, where
+# the output alone would not do for a backward pass.
 colors = {"fixed slope": "#0072B2", "a slope for each unit": "#D55E00"}
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for name, style in (("fixed slope", "--"), ("a slope for each unit", "-")):
