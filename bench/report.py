@@ -196,8 +196,8 @@ def sum_section(cases: Sequence[Record]) -> list[str]:
         "### Sums per unit",
         "",
         "Passes that also count active elements, see [dead units](dead_units.md), or sum the gradient of the slope, see"
-        " [PReLU](prelu.md). Beside the time, how many times as long the others take; the second column does less: it is"
-        " the plain forward or backward pass.",
+        " [PReLU](prelu.md). Beside the time, how many times as long the others take; the second column does less: it"
+        " is the plain forward or backward pass.",
         "",
         *table(["", "fastrelu", *(name for name, _ in SUM_COLUMNS)], rows),
         "",
