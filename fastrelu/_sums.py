@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import _again, _arrays, _tuning
-from ._fused import Pass, apart
+from ._fused import Pass, apart, disjoint
 from ._jobs import describe
 from ._layout import CYCLE, LINE, PLAIN, RUN_CYCLE_UNIT, RUN_UNIT, STREAM
 from ._operations import DATA, SUMMED, WRITTEN
@@ -84,6 +84,8 @@ class SumPass(Pass):
         self.result_dtype = COUNT if self.counts else self.dtype
         into = self.outputs.get(self.argument)
         if into is None:
+            if self.argument == "counts":
+                raise TypeError(f"{self.name}: counts must be an array, not NoneType")
             return
         if into.shape != self.result_shape:
             raise ValueError(f"{self.name}: {self.argument} has shape {into.shape}; it must have {self.result_shape}")
@@ -91,6 +93,8 @@ class SumPass(Pass):
             wanted = "int64" if self.counts else f"a type that holds {self.dtype}"
             raise TypeError(f"{self.name}: {self.argument} must be of {wanted}, not {_arrays.type_name(into)}")
         self.check_apart(self.argument, into)
+        if not disjoint(into):
+            raise ValueError(f"{self.name}: several elements of {self.argument} are one in memory")
 
     def run(self, key: _again.Key | None) -> Any:
         sums = self.memory(self.argument, self.result_shape, self.result_dtype)
@@ -190,8 +194,9 @@ class SumPass(Pass):
         strides = [(0, step) for step in column.strides]
         into = [(each.strides[0], CYCLE) for each in sums]
         self._start(RUN_CYCLE_UNIT, (1, n), (1, block), addresses, strides, sums, into, period)
-        for each in sums:  # what a line at the end of a cycle has beyond it belongs to the beginning
-            each[:, :lanes] += each[:, period:]
+        with np.errstate(all="ignore"):
+            for each in sums:  # what a line at the end of a cycle has beyond it belongs to the beginning
+                each[:, :lanes] += each[:, period:]
         return [each[:, :period].reshape(-1, column.extent) for each in sums]
 
     def _by_columns(self, views: Sequence[np.ndarray], outer: _Axis, column: _Axis) -> list[np.ndarray]:
