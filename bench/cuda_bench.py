@@ -1,9 +1,10 @@
 """The GPU benchmark: ``python bench/cuda_bench.py [all | bandwidth | calls | tune] [--output FILE]``.
 
-`bandwidth` times forward, in place and backward from 1 KiB to 4 GiB with CUDA events, as GB/s and as a share of a
-device-to-device copy of the same size measured in the same rounds, beside torch and CuPy. `calls` times the
-host's side of a call on a small array. `tune` compares block sizes, loads in flight and grids. fastrelu is checked
-against its oracle before anything is timed. Writes one JSON file with the GPU's name, the driver and all versions.
+`bandwidth` times forward, in place and backward, and forward and backward with a mask of one bit per element, from
+1 KiB to 4 GiB with CUDA events, as GB/s and as a share of a device-to-device copy of the same size measured in the same
+rounds, beside torch and CuPy. `calls` times the host's side of a call on a small array. `tune` compares block sizes,
+loads in flight and grids. fastrelu is checked against its oracle before anything is timed. Writes one JSON file with
+the GPU's name, the driver and all versions.
 
 Needs a GPU and torch, whose allocator and events it uses; CuPy where it is there. Arrays up to the size of the
 second-level cache stay in it between repetitions, for every provider alike: read those rows as such.
@@ -64,8 +65,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def providers(operation: str, dtype: str, n: int) -> tuple[dict[str, Run], int]:
-    """Return, by name, functions that run an operation on n elements, and the bytes that one call moves."""
+def providers(operation: str, dtype: str, n: int) -> tuple[dict[str, Run], dict[str, int]]:
+    """Return, by name, functions that run an operation on n elements, and the bytes that a call of each moves."""
     import torch
 
     kind = getattr(torch, dtype)
@@ -104,12 +105,27 @@ def providers(operation: str, dtype: str, n: int) -> tuple[dict[str, Run], int]:
             cg, cx, cy = (cupy.from_dlpack(each) for each in (grad, x, y))
             kernel = cupy.ElementwiseKernel("T g, T x", "T r", "r = x > T(0) ? g : T(0)", "relu_backward")
             runs["cupy kernel"] = lambda: kernel(cg, cx, cy)
+    elif operation == "masked":
+        mask = torch.empty(-(-n // 8), device="cuda", dtype=torch.uint8)
+        runs["fastrelu"] = lambda: fastrelu.relu_with_mask(x, out=y, mask_out=mask)
+        runs["fastrelu relu"] = lambda: fastrelu.relu(x, out=y)  # what the mask costs
+        runs["torch"] = lambda: torch.clamp_min(x, 0, out=y)
+    elif operation == "from mask":
+        grad = torch.randn(n, device="cuda", dtype=kind)
+        mask = fastrelu.relu_with_mask(x)[1]
+        runs["fastrelu"] = lambda: fastrelu.relu_backward_from_mask(grad, mask, out=y)
+        runs["fastrelu from x"] = lambda: fastrelu.relu_backward(grad, x, out=y)
+        runs["torch"] = lambda: torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=y)
     if cupy is not None:
         # CuPy runs on its own current stream: make it torch's, so that one pair of events times everybody
         stream = cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream)
         for name in [name for name in runs if name.startswith("cupy")]:
             runs[name] = _within(stream, runs[name])
-    return runs, n * size * (3 if operation == "backward" else 2)
+    moved = dict.fromkeys(runs, n * size * (3 if operation in ("backward", "from mask") else 2))
+    moved["copy"] = 2 * n * size
+    if "mask" in operation:
+        moved["fastrelu"] = 2 * n * size + n // 8
+    return runs, moved
 
 
 def _within(stream: Any, run: Run) -> Run:
@@ -129,6 +145,10 @@ def check() -> None:
         assert_same(fastrelu.leaky_relu(dx, 0.01).cpu().numpy(), expected("leaky_relu", (x, 0.01), dtype))
         found = fastrelu.relu_backward(dg, dx).cpu().numpy()
         assert_same(found, expected("relu_backward", (grad, x, 0.0), dtype))
+        y, mask = fastrelu.relu_with_mask(dx)
+        assert_same(y.cpu().numpy(), expected("relu", (x,), dtype))
+        assert_same(mask.cpu().numpy(), np.packbits(~(x <= 0), bitorder="little"))
+        assert_same(fastrelu.relu_backward_from_mask(dg, mask).cpu().numpy(), found)
 
 
 def race(runs: dict[str, Run]) -> dict[str, list[float]]:
@@ -171,7 +191,8 @@ def bandwidth() -> list[dict[str, Any]]:
     import torch
 
     rows = []
-    for operation, dtype, nbytes in itertools.product(("forward", "leaky", "in place", "backward"), DTYPES, SIZES):
+    operations = ("forward", "leaky", "masked", "in place", "backward", "from mask")
+    for operation, dtype, nbytes in itertools.product(operations, DTYPES, SIZES):
         torch.cuda.empty_cache()
         if 4 * nbytes > torch.cuda.mem_get_info()[0]:
             print(f"{operation} {dtype} {nbytes}: the GPU has not enough free memory, left out")
@@ -180,12 +201,12 @@ def bandwidth() -> list[dict[str, Any]]:
         times = race(runs)
         limit = 2 * nbytes / statistics.median(times["copy"])
         for name, samples in times.items():
-            rate = (2 * nbytes if name == "copy" else moved) / statistics.median(samples)
+            rate = moved[name] / statistics.median(samples)
             rows.append({
                 "operation": operation, "dtype": dtype, "bytes": nbytes, "provider": name, "seconds": summary(samples),
                 "gb_per_s": rate / 1e9, "share_of_copy": rate / limit,
             })  # fmt: skip
-            print(f"{operation:9} {dtype} {nbytes:>13,} {name:11} {rate / 1e9:8.1f} GB/s {rate / limit:6.3f} of copy")
+            print(f"{operation:9} {dtype} {nbytes:>13,} {name:15} {rate / 1e9:8.1f} GB/s {rate / limit:6.3f} of copy")
         del runs
     return rows
 
@@ -196,6 +217,7 @@ def calls() -> list[dict[str, Any]]:
 
     x = torch.randn(1024, device="cuda")
     y, grad = torch.empty_like(x), torch.randn(1024, device="cuda")
+    mask = fastrelu.relu_with_mask(x)[1]
     functional = torch.nn.functional
     cases: dict[str, dict[str, Run]] = {
         "new": {"fastrelu": lambda: fastrelu.relu(x), "torch": lambda: torch.relu(x)},
@@ -206,6 +228,11 @@ def calls() -> list[dict[str, Any]]:
         },
         "backward": {
             "fastrelu": lambda: fastrelu.relu_backward(grad, x),
+            "torch": lambda: torch.ops.aten.threshold_backward(grad, x, 0),
+        },
+        "masked": {"fastrelu": lambda: fastrelu.relu_with_mask(x), "torch": lambda: torch.relu(x)},
+        "from mask": {
+            "fastrelu": lambda: fastrelu.relu_backward_from_mask(grad, mask),
             "torch": lambda: torch.ops.aten.threshold_backward(grad, x, 0),
         },
     }  # fmt: skip
@@ -269,7 +296,7 @@ def tune() -> list[dict[str, Any]]:
             medians = {name: statistics.median(samples) for name, samples in race(contest).items()}
             best = sorted((name for name in medians if name.startswith("block")), key=medians.__getitem__)
             for name in ("copy", "torch", *best[:5], best[-1]):
-                share = moved / medians[name] * medians["copy"] / (2 * nbytes)
+                share = moved["fastrelu"] / medians[name] * medians["copy"] / (2 * nbytes)
                 print(f"{operation:9} {nbytes:>13,} {name:55} {medians[name] * 1e6:9.2f} us {share:6.3f} of copy")
             rows.append({"operation": operation, "bytes": nbytes, "seconds": medians})
     finally:

@@ -260,6 +260,9 @@ def benchmarks_page(found: Mapping[str, Result]) -> str:
         lines += table(["", "median", "quartiles"], [_startup(*row) for row in result["startup"].items()])
         lines += ["", "### Peak memory of a call, beyond the caller's arrays", ""]
         lines += table(["", "", "MiB"], [_memory(row) for row in result["memory"]])
+        if loops := result.get("loops"):
+            lines += ["", "### A loop of `y = relu(x)`: time of a call, times `numpy.maximum`, MiB held afterwards", ""]
+            lines += loop_table(loops)
         lines += ["", *mask_section(result["cases"]), *sum_section(result["cases"])]
         lines += ['Below: time of a call (times fastrelu\'s, bytes that must be moved per time). "differs for":']
         lines += [
@@ -277,6 +280,22 @@ def _startup(what: str, row: Record) -> Sequence[str]:
 def _memory(row: Record) -> Sequence[str]:
     case = f"{row['operation']}, {view.MODES[row['mode']]}, {row['size'] * 4 >> 20:,} MiB of float32"
     return [case, f"`{row['provider']}`", f"{row['memory'] / (1 << 20):,.1f}"]
+
+
+def loop_table(rows: Sequence[Record]) -> list[str]:
+    """Return a table of loops with fresh outputs: providers by size."""
+    by = {(row["provider"], row["size"]): row for row in rows}
+    sizes = sorted({row["size"] for row in rows})
+
+    def cell(row: Record | None, size: int) -> str:
+        if row is None:
+            return ""
+        times = view.times(row["call"] / by["numpy.maximum(x, 0)", size]["call"])
+        return f"{view.duration(row['call'])}, {times} x, {row['kept'] / (1 << 20):,.0f} MiB"
+
+    names = dict.fromkeys(row["provider"] for row in rows)
+    body = [[f"`{name}`", *(cell(by.get((name, size)), size) for size in sizes)] for name in names]
+    return table(["", *(f"{size:,}" for size in sizes)], body)
 
 
 PICTURES = {

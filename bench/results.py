@@ -13,13 +13,16 @@ def compact(recorded: dict[str, Any]) -> dict[str, Any]:
     """Return what is worth keeping of pytest-benchmark's JSON."""
     info = recorded["machine_info"]
     result: dict[str, Any] = {
-        "machine": info["fastrelu"], "left_out": info["left_out"], "cases": [], "startup": {}, "memory": []
+        "machine": info["fastrelu"], "left_out": info["left_out"], "cases": [], "startup": {}, "memory": [],
+        "loops": [],
     }  # fmt: skip
     for row in recorded["benchmarks"]:
         extra, stats = row["extra_info"], row["stats"]
         if "startup" in extra:
             names = (("median", "median"), ("low", "q1"), ("high", "q3"))
             result["startup"][extra["startup"]] = {ours: round(stats[theirs], 4) for ours, theirs in names}
+        elif "kept" in extra:
+            result["loops"].append(extra)
         elif "memory" in extra:
             result["memory"].append(extra)
         else:

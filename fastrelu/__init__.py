@@ -35,7 +35,7 @@ from ._api_sums import (
     relu_with_counts,
     relu_with_counts_,
 )
-from ._config import configure, explain, show_config, warmup
+from ._config import configure, explain, release_memory, show_config, warmup
 from ._dead_units import DeadUnits
 
 __version__ = "0.1.0"
@@ -61,6 +61,7 @@ __all__ = [
     "leaky_relu_with_counts_",
     "leaky_relu_with_mask",
     "leaky_relu_with_mask_",
+    "release_memory",
     "relu",
     "relu_",
     "relu_backward",

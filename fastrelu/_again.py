@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _threads, _tuning
+from . import _outputs, _threads, _tuning
 from ._layout import ALLOWED, AXES, AXIS, JOB_HEAD, RUN_JOB, SHARED
 from ._operations import ARGUMENTS, DATA
 
@@ -42,6 +42,7 @@ class _New(NamedTuple):
     dtype: np.dtype
     shape: tuple[int, ...]
     axes: Sequence[int]
+    nbytes: int
 
 
 class _Known(NamedTuple):
@@ -97,7 +98,7 @@ def run(key: Key, operands: Iterable[Any], outputs: Iterable[Any]) -> list[np.nd
     if known is None:
         return None
     results = [
-        np.empty(new.shape, new.dtype).transpose(new.axes) if new is not None else out
+        out if new is None else _outputs.allocate(new.nbytes, np.empty, new.shape, new.dtype).transpose(new.axes)
         for new, out in zip(known.new, outputs, strict=True)
     ]
     arrays = [value if type(value) is np.ndarray else _number(value, known.dtype) for value in operands]
@@ -130,7 +131,7 @@ def remember(
     if len(_known) >= KEPT:
         _known.clear()
     words = ctypes.c_int64 * len(job)
-    dtype = arrays[len(arrays) - len(outputs)].dtype
+    dtype = arrays[-1].dtype
     _known[key] = _Known(words, job.tobytes(), place, step, table, parallel, dtype, offsets, new)
 
 
@@ -140,4 +141,4 @@ def _layout_of(array: np.ndarray) -> _New | None:
     shape = tuple(array.shape[axis] for axis in axes)
     back = tuple(int(axis) for axis in np.argsort(axes))
     alike = np.empty(shape, array.dtype).transpose(back).strides == array.strides
-    return _New(array.dtype, shape, back) if alike else None
+    return _New(array.dtype, shape, back, array.nbytes) if alike else None

@@ -61,7 +61,7 @@ def relu_with_mask(x: Any, /, *, out: Any = None, mask_out: Any = None, target: 
     >>> np.unpackbits(mask, count=4, bitorder="little")
     array([0, 1, 0, 1], dtype=uint8)
     """
-    result: tuple[Any, Any] = call(MaskPass, "relu_with_mask", {"x": x}, {"out": out, "mask_out": mask_out}, target)
+    result: tuple[Any, Any] = call(MaskPass, "relu_with_mask", {"x": x}, {"mask_out": mask_out, "out": out}, target)
     return result
 
 
@@ -109,7 +109,7 @@ def leaky_relu_with_mask(
     >>> fastrelu.leaky_relu_backward_from_mask(np.array([1.0, 1.0]), mask, -0.5)
     array([-0.5,  1. ])
     """
-    inputs, outputs = {"x": x, "negative_slope": negative_slope}, {"out": out, "mask_out": mask_out}
+    inputs, outputs = {"x": x, "negative_slope": negative_slope}, {"mask_out": mask_out, "out": out}
     result: tuple[Any, Any] = call(MaskPass, "leaky_relu_with_mask", inputs, outputs, target)
     return result
 
@@ -233,7 +233,7 @@ def relu_with_mask_(x: Any, /, *, mask_out: Any = None, target: str | None = Non
     array([0., 3.])
     """
     check_in_place("relu_with_mask_", x)
-    return call(MaskPass, "relu_with_mask", {"x": x}, {"out": x, "mask_out": mask_out}, target)[1]
+    return call(MaskPass, "relu_with_mask", {"x": x}, {"mask_out": mask_out, "out": x}, target)[1]
 
 
 def leaky_relu_with_mask_(
@@ -275,7 +275,7 @@ def leaky_relu_with_mask_(
     array([-1.,  3.])
     """
     check_in_place("leaky_relu_with_mask_", x)
-    inputs, outputs = {"x": x, "negative_slope": negative_slope}, {"out": x, "mask_out": mask_out}
+    inputs, outputs = {"x": x, "negative_slope": negative_slope}, {"mask_out": mask_out, "out": x}
     return call(MaskPass, "leaky_relu_with_mask", inputs, outputs, target)[1]
 
 

@@ -187,6 +187,9 @@ def warm_driver(operations: Sequence[str]) -> None:
     _threads.start_here()
 
     def work() -> None:
+        from . import _recycler
+
+        _recycler.build()
         for target in _tuning.settings.tables:
             provide(target, LARGE)
             for part in {_part_of(operation) for operation in operations}:

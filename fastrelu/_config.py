@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _compile, _front, _fused, _ml_dtypes, _threads, _tuning, ufuncs
+from . import _compile, _front, _fused, _ml_dtypes, _outputs, _threads, _tuning, ufuncs
 from ._dispatch import Explanation, explain_plan, plan
 from ._masks import MaskPass
 from ._operations import ARGUMENTS, OPERATIONS, typecodes
@@ -41,10 +41,15 @@ def _apply(choices: dict[str, Any]) -> None:
         setattr(_tuning.settings, name, value)
     _front.enabled[0] = _tuning.settings.target is None
     _tuning.settings.publish()
+    _outputs.trim(_tuning.settings.recycle_bytes)
 
 
 def configure(
-    *, target: str | None = _UNSET, parallel_min_bytes: int = _UNSET, streaming_min_bytes: int = _UNSET
+    *,
+    target: str | None = _UNSET,
+    parallel_min_bytes: int = _UNSET,
+    streaming_min_bytes: int = _UNSET,
+    recycle_bytes: int = _UNSET,
 ) -> _Configured:
     """Set process-wide choices; in a ``with`` statement, until its end.
 
@@ -56,6 +61,8 @@ def configure(
         Bytes read and written from which the automatic choice is parallel.
     streaming_min_bytes : int, optional
         Bytes of output from which stores bypass the caches.
+    recycle_bytes : int, optional
+        Bytes of dropped results that are kept for later calls; 0 keeps none. What is kept beyond is given back at once.
 
     Returns
     -------
@@ -72,7 +79,8 @@ def configure(
     Notes
     -----
     The choices are those of the process, not of a thread. The environment variables ``FASTRELU_TARGET``,
-    ``FASTRELU_PARALLEL_MIN_BYTES`` and ``FASTRELU_STREAMING_MIN_BYTES`` set the start values.
+    ``FASTRELU_PARALLEL_MIN_BYTES``, ``FASTRELU_STREAMING_MIN_BYTES`` and ``FASTRELU_RECYCLE_BYTES`` set the start
+    values.
 
     Examples
     --------
@@ -84,7 +92,11 @@ def configure(
     new: dict[str, Any] = {}
     if target is not _UNSET:
         new["target"] = _tuning.check_target(target, "target")
-    for name, value in (("parallel_min_bytes", parallel_min_bytes), ("streaming_min_bytes", streaming_min_bytes)):
+    for name, value in (
+        ("parallel_min_bytes", parallel_min_bytes),
+        ("streaming_min_bytes", streaming_min_bytes),
+        ("recycle_bytes", recycle_bytes),
+    ):
         if value is _UNSET:
             continue
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
@@ -95,6 +107,21 @@ def configure(
     before = {name: getattr(_tuning.settings, name) for name in new}
     _apply(new)
     return _Configured(before)
+
+
+def release_memory() -> None:
+    """Give the memory of dropped results back, which is kept for later calls (`configure` says how much of it).
+
+    Arrays that are in use keep theirs.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrelu
+    >>> y = fastrelu.relu(np.ones(10_000_000))
+    >>> del y  # its memory awaits the next call of that size
+    >>> fastrelu.release_memory()
+    """
+    _outputs.trim()
 
 
 def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation:
@@ -244,6 +271,7 @@ def config_lines() -> list[tuple[str, str]]:
         ("target", str(settings.target or "automatic")),
         ("parallel_min_bytes", f"{settings.parallel_min_bytes:,}"),
         ("streaming_min_bytes", f"{settings.streaming_min_bytes:,}"),
+        ("recycle_bytes", f"{settings.recycle_bytes:,}; {_outputs.describe()}"),
         ("compiled code", str(_cache.folder() or "not kept: no folder can be written")),
         ("gpu", _cuda.status_line()),
     ]

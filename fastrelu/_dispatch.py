@@ -59,7 +59,7 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         # What `plan` would find out in 10 us; it is asked for the message if NumPy refuses
         try:
             with np.errstate(all="ignore"):
-                return ufuncs.of(name, table)(*operands, out)
+                return ufuncs.of(name, table)(*operands, _output(name, operands) if out is None else out)
         except TypeError:
             plan(name, operands, out, target, kwargs)
             raise
@@ -84,8 +84,18 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     if todo.path == "convert":
         assert todo.dtype is not None
         return _large.run_converting(ufuncs.of(name, "serial"), todo.operands, out, todo.dtype)
+    if todo.path == "ufunc" and out is None and not kwargs:
+        out = _output(name, todo.operands)
     with np.errstate(all="ignore"):
         return ufuncs.of(name, todo.table)(*todo.operands, out=out, **kwargs)
+
+
+def _output(name: str, operands: Sequence[Any]) -> np.ndarray | None:
+    """Return an array for a large result of what may be recycled, or None, and NumPy allocates it."""
+    first = operands[0]
+    if type(first) is not np.ndarray or first.nbytes < _tuning.settings.recycled_from:
+        return None
+    return _large.new_output([np.asarray(value) for value in operands], loop_dtype(name, operands, {}))
 
 
 #: For types of device arrays met before: a function that serves plain calls with little Python.
@@ -284,7 +294,8 @@ def reasons(
         bound = f"fewer than parallel_min_bytes = {settings.parallel_min_bytes:,} bytes are moved"
         reasons["parallel"] = obstacle or bound
     if streaming:
-        reasons["plain"] = f"at least streaming_min_bytes = {settings.streaming_min_bytes:,} bytes are written"
+        bound = f"at least streaming_min_bytes = {settings.streaming_min_bytes:,} bytes are written"
+        reasons["plain"] = f"{bound}, unless the system has yet to supply their memory"
     elif path == "convert":
         reasons["streaming"] = "NumPy converts the input through its buffers"
     elif nbytes < settings.streaming_min_bytes:

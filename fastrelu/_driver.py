@@ -6,6 +6,7 @@ The parts call each other by address, so that each is compiled once, and only wh
 function, the driver took 1.5 s to compile, of which a small call needs a tenth.
 """
 
+import mmap
 from typing import Any
 
 from numba import prange
@@ -38,6 +39,7 @@ from ._layout import (
     LINE_JOB,
     MAX_OPERANDS,
     MAX_POINTERS,
+    MINCORE,
     OPERANDS,
     OWNER,
     PARALLEL_MIN,
@@ -77,6 +79,7 @@ from ._memory import (
     write_flags,
 )  # fmt: skip
 
+PAGE = mmap.PAGESIZE
 choose = register_jitable(inline="always")(_choose)
 
 
@@ -200,6 +203,9 @@ def run_job(job, table, parallel):
     on two cores, took 4 to 7 ms instead of 0.1, and torch the same. So such a call is followed by serial ones.
     """
     flags = read_flags()
+    new = peek(job, JOB_STREAM) and untouched(job, table)
+    if new:
+        poke(job, JOB_STREAM, 0)
     if parallel and peek(table, SHARED) == 0:
         call1(peek(table, LAUNCHER), job)
     elif parallel and ticks() >= peek(table, RESUME) and owns(table, OWNED) and take(table + 8 * BUSY):
@@ -209,7 +215,8 @@ def run_job(job, table, parallel):
         release(table + 8 * BUSY)
         last = JOB_HEAD + AXIS * (peek(job, AXES) - 1)
         unit = peek(job, last - AXIS + 1) * peek(job, last + 1) * peek(job, JOB_ITEMSIZE)
-        if spent > WAITED + peek(job, JOB_UNITS) * unit * WAITED_PER_BYTE:
+        # (New memory takes as long as a virtual machine's host takes to find it, which says nothing about the cores)
+        if not new and spent > WAITED + peek(job, JOB_UNITS) * unit * WAITED_PER_BYTE:
             poke(table, RESUME, begin + min(RECOVER * spent, RECOVER_AT_MOST))
     else:
         for unit in range(peek(job, JOB_UNITS)):
@@ -217,6 +224,25 @@ def run_job(job, table, parallel):
     if read_flags() != flags:
         write_flags(flags)
     return 0
+
+
+@register_jitable
+def untouched(job, table):
+    """Say whether the system has yet to supply the memory of a job's output, of which it looks at the middle.
+
+    It clears each page when it is first written to, which leaves the page in the caches, where plain stores find it;
+    streaming ones send it to memory twice. The ends of an array may lie in a neighbour's huge page.
+    """
+    axes = peek(job, AXES)
+    place = JOB_HEAD + AXIS * axes + (peek(job, JOB_OPERANDS) - 1) * (axes + 1)
+    middle = peek(job, place)
+    for axis in range(axes):
+        middle += peek(job, JOB_HEAD + AXIS * axis) // 2 * peek(job, place + 1 + axis)
+    answer = stack(1)
+    poke(answer, 0, 1)  # what it stays where the system does not say
+    if peek(table, MINCORE) != 0:
+        call3(peek(table, MINCORE), middle // PAGE * PAGE, 1, answer)
+    return peek(answer, 0) & 1 == 0
 
 
 def launcher(job):

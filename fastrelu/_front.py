@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 from llvmlite import ir
 
-from ._native import INT, VOID, WORD, python_function
+from ._layout import FROM
+from ._native import INT, VOID, WORD, call, numpy_functions, python_function
 from ._operations import DATA, FLOATS, OPERATIONS
 from ._tuning import settings
 
@@ -30,9 +31,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Where CPython and NumPy keep what is read here; both are part of their binary interfaces.
 _HEAD = object.__basicsize__  # 16 bytes, 32 in a free-threaded Python
 _TYPE = _HEAD - 8
-_DESCR, _FLAGS = _HEAD + 40, _HEAD + 48
+_NDIM, _SHAPE, _DESCR, _FLAGS = _HEAD + 8, _HEAD + 16, _HEAD + 40, _HEAD + 48
 _TUPLE_SIZE, _TUPLE_ITEMS = _HEAD, tuple.__basicsize__
 _PLAIN = 0x0001 | 0x0100  # NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_ALIGNED
+_MULTIPLY_LIST = 158  # PyArray_MultiplyList's place in NumPy's C API
 _METH_FASTCALL_KEYWORDS = 0x0080 | 0x0002
 
 #: 1 while the automatic choice is in force; `configure(target=...)` clears it, and all calls take the Python way.
@@ -153,12 +155,20 @@ def _emit_front(module: ir.Module) -> ir.Function:
             append(builder.select(explicit, argument(builder.select(explicit, ndata, WORD(0))), default))
 
     with builder.if_else(equal(in_place, 0)) as (new, over):
-        with new, builder.if_then(builder.icmp_unsigned("!=", keywords, WORD(0))):
-            require(equal(read(keywords, _TUPLE_SIZE), 1))
-            require(equal(read(keywords, _TUPLE_ITEMS), id(_OUT)))
-            output = argument(given)
-            require(equal(require_plain_array(output), descr))
-            append(output)
+        with new, builder.if_else(equal(keywords, 0)) as (without, with_output):
+            with without:
+                # A large new output is for `_outputs` to allocate
+                size = call(
+                    builder, numpy_functions[_MULTIPLY_LIST], WORD, read(first, _SHAPE), read(first, _NDIM, INT)
+                )
+                size = builder.shl(size, builder.add(kind, WORD(1)))
+                require(builder.icmp_signed("<", size, read(WORD(settings.recycler.ctypes.data), 8 * FROM)))
+            with with_output:
+                require(equal(read(keywords, _TUPLE_SIZE), 1))
+                require(equal(read(keywords, _TUPLE_ITEMS), id(_OUT)))
+                output = argument(given)
+                require(equal(require_plain_array(output), descr))
+                append(output)
         with over:
             require(equal(keywords, 0))
             append(first)
@@ -188,6 +198,8 @@ def _layout_holds() -> bool:
     return (
         word(id(array) + _TYPE).value == id(np.ndarray)
         and ctypes.c_double.from_address(id(half) + _HEAD).value == half
+        and ctypes.c_int.from_address(id(array) + _NDIM).value == 1
+        and word(word(id(array) + _SHAPE).value).value == 1
         and word(id(array) + _DESCR).value == id(array.dtype)
         and ctypes.c_int.from_address(id(array) + _FLAGS).value & _PLAIN == _PLAIN
         and word(id(pair) + _TUPLE_SIZE).value == 2

@@ -44,7 +44,7 @@ class Pass:
         self.target = target or _tuning.settings.target
         if self.target == "parallel" and (reason := _threads.unavailable()):
             raise RuntimeError(f"target='parallel' is not available: {reason}")
-        self.table = self.target or "auto"
+        self.table = "auto" if self.target in (None, "cuda") else self.target
         size = self.views[0].size
         self.parallel, streaming = _large.decide(self.views, self.out, size, self.dtype, self.table)
         self.streaming = streaming and self.writes(name)
@@ -56,11 +56,20 @@ class Pass:
     def check(self) -> None:
         """Raise what the arguments deserve."""
         if self.out is not None:
-            if self.out.shape != self.shape:
-                raise ValueError(f"{self.name}: out has shape {self.out.shape}; the result has {self.shape}")
-            if not np.can_cast(self.dtype, self.out.dtype, "same_kind"):
-                kinds = f"the result is of dtype {self.dtype}, which does not cast to out of dtype {self.out.dtype}"
-                raise TypeError(f"{self.name}: {kinds}")
+            check_out(self.name, self.out, self.shape, self.dtype)
+
+    def check_apart(self, argument: str, memory: np.ndarray) -> None:
+        """Raise ValueError if an output shares memory with an input, with `out`, or with itself."""
+        if not _disjoint(memory):
+            raise shared(self.name, argument)
+        # The inputs as they are given: views of other types are copies by now
+        for other in (*self.inputs.values(), self.out):
+            if _arrays.is_array(other) and np.may_share_memory(memory, other):
+                raise shared(self.name, argument)
+
+    def writable(self, out: np.ndarray) -> np.ndarray:
+        """Return an output that kernels can write to, who write their own type and each element once, or a new one."""
+        return out if out.dtype == self.dtype and _disjoint(out) else np.empty(self.shape, self.dtype)
 
     def run(self, key: _again.Key | None) -> Any:
         """Do it, and return what the caller gets; keep the job for calls with the same key."""
@@ -90,9 +99,9 @@ class Pass:
                     _refuse(self.name, argument, value)
                     self.inputs[argument] = _arrays.checked(self.name, argument, value)
             elif value is not None:
-                self.outputs[argument] = self._writable(argument, value)
+                self.outputs[argument] = self._output(argument, value)
 
-    def _writable(self, argument: str, value: Any) -> np.ndarray:
+    def _output(self, argument: str, value: Any) -> np.ndarray:
         if self._library is not None:
             return self._library.writable(self.name, argument, value)
         _refuse(self.name, argument, value)
@@ -111,8 +120,7 @@ class Pass:
         try:
             return np.broadcast_to(array, self.shape)
         except ValueError:
-            shapes = f"{argument} of shape {array.shape} does not broadcast to the shape {self.shape} of the data"
-            raise ValueError(f"{self.name}: {shapes}") from None
+            raise misfit(self.name, argument, array.shape, self.shape) from None
 
     def memory(self, argument: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return an output's memory: what was given, or else new, laid out like the data where it has its shape."""
@@ -121,7 +129,7 @@ class Pass:
         like = next(iter(self.inputs))
         view = np.asarray(self.inputs[like])
         if self._library is None:
-            return _large.iterate([view], None, dtype).operands[-1] if shape == view.shape else np.empty(shape, dtype)
+            return _large.new_output([view], dtype) if shape == view.shape else np.empty(shape, dtype)
         order, pattern = ("K", self.given[like]) if shape == view.shape else ("C", None)
         self._new[argument], new = self._library.empty(self.name, shape, dtype, order, pattern, self.given[like])
         return new
@@ -156,6 +164,24 @@ class Pass:
         return _compile.for_job(self.name, self.dtype, self.table, self.parallel)
 
 
+def check_out(name: str, out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise what an output deserves that does not take a result of a shape and a type."""
+    if out.shape != shape:
+        raise ValueError(f"{name}: out has shape {out.shape}; the result has {shape}")
+    if not np.can_cast(dtype, out.dtype, "same_kind"):
+        raise TypeError(f"{name}: the result is of dtype {dtype}, which does not cast to out of dtype {out.dtype}")
+
+
+def misfit(name: str, argument: str, shape: tuple[int, ...], data: tuple[int, ...]) -> ValueError:
+    """Return the error for a parameter that does not broadcast to the data."""
+    return ValueError(f"{name}: {argument} of shape {shape} does not broadcast to the shape {data} of the data")
+
+
+def shared(name: str, argument: str) -> ValueError:
+    """Return the error for an output that would be written over another argument."""
+    return ValueError(f"{name}: {argument} shares memory with another argument")
+
+
 def _refuse(name: str, argument: str, value: Any) -> None:
     """Raise TypeError for an array that would come back as something else."""
     plain = _arrays.is_array(value) and type(value).__array_ufunc__ is np.ndarray.__array_ufunc__
@@ -175,7 +201,7 @@ def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
     return array.copy()
 
 
-def disjoint(array: np.ndarray) -> bool:
+def _disjoint(array: np.ndarray) -> bool:
     """Say whether no two elements are one in memory; False also for some odd layouts in which none are."""
     reach = array.itemsize
     for step, extent in sorted((abs(step), n) for step, n in zip(array.strides, array.shape, strict=True) if n > 1):
@@ -196,7 +222,7 @@ def call(
     borrows = (target or _tuning.settings.target) == "parallel" and _threads.must_borrow()
     key = None if borrows or options else _again.key(name, inputs.values(), outputs.values(), target)
     if key is not None and (results := _again.run(key, inputs.values(), outputs.values())) is not None:
-        return tuple(results) if len(results) > 1 else results[0]
+        return tuple(reversed(results)) if len(results) > 1 else results[0]
     elsewhere = _elsewhere([*inputs.values(), *outputs.values()], target)
     if elsewhere == "dask":
         from ._dask import call as lazily
@@ -220,7 +246,7 @@ def explain(
             "serial", "plain", {"parallel": "Dask runs each block as a call of its own, when it computes"}
         )
     if elsewhere == "cuda":
-        _, refused = _cuda().describe(name, list(inputs.values()), outputs["out"], target)
+        _, refused = _cuda().describe_fused(name, inputs, outputs, target, **options)
         return Explanation("cuda", "plain", refused)
     return kind(name, inputs, outputs, target, **options).explain()
 

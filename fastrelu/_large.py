@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _again, _compile, _threads, _tuning
+from . import _again, _compile, _outputs, _threads, _tuning
 from ._choose import choose
 from ._jobs import describe
 from ._layout import ALLOWED, PARALLEL_MIN, RUN_UNIT, STREAMING_MIN, UNIT_BYTES
@@ -29,7 +29,9 @@ _OUTPUT = ["writeonly", "allocate", "no_broadcast", "no_subtype", "overlap_assum
 def iterate(operands: Sequence[np.ndarray], out: np.ndarray | None, dtype: np.dtype) -> Any:
     """Return NumPy's own plan of an element-wise call, with the output allocated if there is none."""
     nditer: Any = np.nditer
-    return nditer(
+    return _outputs.allocate(
+        max(operand.size for operand in operands) * dtype.itemsize if out is None else 0,
+        nditer,
         [*operands, out],
         flags=["copy_if_overlap", "zerosize_ok"],
         op_flags=[_INPUT] * len(operands) + [_OUTPUT],
@@ -37,6 +39,13 @@ def iterate(operands: Sequence[np.ndarray], out: np.ndarray | None, dtype: np.dt
         casting="same_kind",
         order="K",
     )
+
+
+def new_output(operands: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:
+    """Return an array for a result, in the layout that the ufunc would give it."""
+    with iterate(operands, None, dtype) as iterator:
+        result: np.ndarray = iterator.operands[-1]
+    return result
 
 
 def _axes_and_blocks(views: Sequence[np.ndarray], itemsize: int) -> tuple[list[int], list[int]]:
@@ -133,10 +142,7 @@ def run_converting(
     NumPy converts through its buffers without holding the GIL. Threads are started for the call: at the sizes that
     come here (milliseconds of conversion) that costs a percent, and leaves no pool to survive forks and exits.
     """
-    result = out
-    if result is None:
-        with iterate(operands, None, dtype) as iterator:
-            result = iterator.operands[-1]
+    result = new_output(operands, dtype) if out is None else out
     if result.size == 0:  # nothing to share out; the ufunc still refuses what it does not take
         ufunc(*operands, out=result)
         return result

@@ -5,12 +5,12 @@ LOOP, KERNEL, OPERANDS, ITEMSIZE, TABLE, INDEX, WANTS, SLOT_WORDS = range(8)
 
 # A table: the thresholds of one target. Every loop reads them on every call, so that they can change any time.
 # LARGE to LAUNCHER are addresses of parts of the driver, 0 until they are compiled; IDENT is that of a function
-# that names the calling thread. Before the time of RESUME nothing runs in parallel. From OWNER on stand the names
-# of the threads that may have a team of threads.
+# that names the calling thread, MINCORE that of the system's function, or 0. Before the time of RESUME nothing runs in
+# parallel. From OWNER on stand the names of the threads that may have a team of threads.
 (
     PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, RUN_FLAT_UNIT, RUN_CYCLE_UNIT,
-    LAUNCHER, RESUME, IDENT, OWNER,
-) = range(14)  # fmt: skip
+    LAUNCHER, RESUME, IDENT, MINCORE, OWNER,
+) = range(15)  # fmt: skip
 #: Each of them has threads of its own under the omp layer. The first place is the main thread's. A choice: without a
 #: bound, 64 callers of 16 threads each made 1,041 threads.
 TEAMS = 4
@@ -56,3 +56,11 @@ NEVER = (1 << 63) - 1
 
 #: Stands for the stride of sums that start again after so many columns (`_sum_kernels`).
 CYCLE = -1
+
+# What the recycler has: its lock, the size of the smallest block that it keeps, the bytes that it may keep and keeps,
+# how many blocks those are, the functions of NumPy's allocator and of the C library's that tells the size of a block,
+# then (address, size) per block, oldest first.
+LOCK, FROM, LIMIT, KEPT, BLOCKS, MALLOC, FREE, USABLE, FIRST_BLOCK = range(9)
+#: A choice, which bounds the time of a search; the limit in bytes usually means fewer.
+MOST_BLOCKS = 16
+RECYCLER_WORDS = FIRST_BLOCK + 2 * MOST_BLOCKS

@@ -94,7 +94,7 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
     number, flag = Element(context, dtype), Element(context, np.dtype(bool))
     names = MASKED[name]
     reads = "mask" in names
-    order = [*names, "out"] if reads else [*names, "out", "mask"]
+    order = [*names, "out"] if reads else [*names, "mask", "out"]
     arrays = [operand for operand in order if operand != "mask"]  # one element at a time, the output last
     output = len(arrays) - 1
     lanes, unit = LINE // number.size, WORD(number.size)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _again, _arrays, _tuning
-from ._fused import Pass, apart, disjoint
+from ._fused import Pass, apart
 from ._jobs import describe
 from ._layout import EVEN, FLAT_STREAMED, RUN_FLAT_UNIT, UNIT_BYTES
 from ._operations import MASKED
@@ -21,6 +21,22 @@ MASK = np.dtype(np.uint8)
 WHOLE = 512
 
 
+def length(shape: Sequence[int]) -> int:
+    """Return the bytes of the mask of an array."""
+    return -(-math.prod(shape) // 8)
+
+
+def check_mask(
+    name: str, argument: str, what: str, dtype: np.dtype, shape: tuple[int, ...], data: tuple[int, ...]
+) -> None:
+    """Raise what a mask deserves, `what` in words, that is not one for data of a shape."""
+    if dtype != np.uint8 or len(shape) != 1:
+        raise TypeError(f"{name}: {argument} must be a one-dimensional array of uint8, not {what}")
+    if shape[0] != length(data):
+        size = math.prod(data)
+        raise ValueError(f"{name}: {argument} has {shape[0]} bytes; for {size} elements it must have {length(data)}")
+
+
 class MaskPass(Pass):
     """A pass that writes a mask, `mask_out`, or reads one, `mask`."""
 
@@ -28,44 +44,36 @@ class MaskPass(Pass):
 
     def check(self) -> None:
         super().check()
-        size = math.prod(self.shape)
         argument = "mask" if "mask" in self.inputs else "mask_out"
         mask = self.inputs.get(argument, self.outputs.get(argument))
-        self.length = -(-size // 8)
+        self.length = length(self.shape)
         if mask is None:
             return
-        if _arrays.dtype_of(mask) != np.uint8 or np.ndim(mask) != 1:
-            raise TypeError(
-                f"{self.name}: {argument} must be a one-dimensional array of uint8, not {_arrays.type_name(mask)}"
-            )
-        if mask.size != self.length:
-            raise ValueError(
-                f"{self.name}: {argument} has {mask.size} bytes; for {size} elements it must have {self.length}"
-            )
-        # The arguments as they are given: views of other types are copies by now
-        for other in (*self.inputs.values(), self.out):
-            if argument == "mask_out" and _arrays.is_array(other) and np.may_share_memory(mask, other):
-                raise ValueError(f"{self.name}: mask_out shares memory with another argument")
+        check_mask(self.name, argument, _arrays.type_name(mask), _arrays.dtype_of(mask), np.shape(mask), self.shape)
+        if argument == "mask_out":
+            self.check_apart("mask_out", mask)
 
     def run(self, key: _again.Key | None) -> Any:
         reads = "mask" in self.inputs
         out = self.memory("out", self.shape, self.dtype)
         mask = self.inputs["mask"] if reads else self.memory("mask_out", (self.length,), MASK)
-        # The kernel writes its own type, each element to a place of its own, and a mask without gaps
-        result = out if out.dtype == self.dtype and disjoint(out) else np.empty(self.shape, self.dtype)
-        bits = np.ascontiguousarray(mask)
+        result = self.writable(out)
+        bits = np.ascontiguousarray(mask)  # the kernel writes one without gaps
         views = [apart(view, result) for view in self.views]
         if reads:
             views.insert(1, apart(bits, result))
         if self.views[0].size:
-            arrays = [*views, result] if reads else [*views, result, bits]
-            self.start(self._job(arrays), arrays, key)
+            self.compute([*views, result] if reads else [*views, bits, result], key)
         with np.errstate(all="ignore"):
             if result is not out:
                 np.copyto(out, result, casting="same_kind")
             if bits is not mask and not reads:
                 mask[...] = bits
         return self.leave("out", out) if reads else (self.leave("out", out), self.leave("mask_out", mask))
+
+    def compute(self, arrays: Sequence[np.ndarray], key: _again.Key | None) -> None:
+        """Pass over operands, in the function's order, and outputs, `out` last, of at least one element."""
+        self.start(self._job(arrays), arrays, key)
 
     def _job(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Describe a pass in C order over operands and outputs."""

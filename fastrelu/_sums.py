@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import _again, _arrays, _tuning
-from ._fused import Pass, apart, disjoint
+from ._fused import Pass, apart
 from ._jobs import describe
 from ._layout import CYCLE, LINE, PLAIN, RUN_CYCLE_UNIT, RUN_UNIT, STREAM
 from ._operations import DATA, SUMMED, WRITTEN
@@ -92,10 +92,7 @@ class SumPass(Pass):
         if into.dtype != COUNT if self.counts else not np.can_cast(self.dtype, into.dtype, "same_kind"):
             wanted = "int64" if self.counts else f"a type that holds {self.dtype}"
             raise TypeError(f"{self.name}: {self.argument} must be of {wanted}, not {_arrays.type_name(into)}")
-        # The arguments as they are given: views of other types are copies by now
-        others = [other for other in (*self.inputs.values(), self.out) if _arrays.is_array(other)]
-        if not disjoint(into) or any(np.may_share_memory(into, other) for other in others):
-            raise ValueError(f"{self.name}: {self.argument} shares memory with another argument, or with itself")
+        self.check_apart(self.argument, into)
 
     def run(self, key: _again.Key | None) -> Any:
         sums = self.memory(self.argument, self.result_shape, self.result_dtype)
@@ -103,8 +100,7 @@ class SumPass(Pass):
             self._put(sums, self._total(self.views))
             return self.leave("out", sums)
         out = self.memory("out", self.shape, self.dtype)
-        # The kernel writes its own type, each element to a place of its own
-        result = out if out.dtype == self.dtype and disjoint(out) else np.empty(self.shape, self.dtype)
+        result = self.writable(out)
         total = self._total([*(apart(view, result) for view in self.views), result])
         if result is not out:
             self._put(out, result)

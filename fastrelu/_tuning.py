@@ -8,7 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ._layout import ALLOWED, IDENT, NEVER, OWNER, PARALLEL_MIN, SHARED, STREAMING_MIN, TABLE_WORDS
+from ._layout import (
+    ALLOWED,
+    FROM,
+    IDENT,
+    LIMIT,
+    MINCORE,
+    NEVER,
+    OWNER,
+    PARALLEL_MIN,
+    RECYCLER_WORDS,
+    SHARED,
+    STREAMING_MIN,
+    TABLE_WORDS,
+    USABLE,
+)
 
 TARGETS = ("serial", "parallel", "cuda")
 
@@ -23,6 +37,13 @@ DEFAULT_PARALLEL_MIN_BYTES = 3 << 18
 #: 32 MiB, 0.58 at 64 MiB and 0.66 at 128 MiB for relu; 1.01, 0.83, 0.60 and 0.67 for relu_backward
 #: (`python bench/tune.py`, 2026-11-21).
 STREAMING_MIN_BYTES_AT_MOST = 32 << 20
+
+
+#: Bytes of output from which its memory is recycled: glibc's DEFAULT_MMAP_THRESHOLD_MAX. Smaller blocks its malloc
+#: keeps itself, so that a loop of `y = relu(x)` on 30 MiB meets no page faults.
+RECYCLED_FROM = 1 << 25
+#: Two such blocks, or one that is twice as large. It is a choice, for which docs/outputs.md argues.
+DEFAULT_RECYCLE_BYTES = 2 * RECYCLED_FROM
 
 
 def default_streaming_min_bytes() -> int:
@@ -69,20 +90,30 @@ def check_target(target: object, where: str) -> str | None:
     raise ValueError(f"{where}={target!r}: expected None, 'serial', 'parallel' or 'cuda'")
 
 
+def system_function(name: str) -> int:
+    """Return the address of a function of Linux's C library, or 0."""
+    function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+    return (ctypes.cast(function, ctypes.c_void_p).value or 0) if function else 0
+
+
 class Settings:
-    """The process-wide choices. ``tables`` mirrors them, one array of words per CPU target."""
+    """The process-wide choices. ``tables`` mirrors them, one array of words per CPU target, and ``recycler``."""
 
     def __init__(self) -> None:
         self.tables = {name: np.zeros(TABLE_WORDS, dtype=np.int64) for name in ("auto", "serial", "parallel")}
         for table in self.tables.values():
             table[ALLOWED] = 1
             table[IDENT] = ctypes.cast(ctypes.pythonapi.PyThread_get_thread_ident, ctypes.c_void_p).value or 0
+            table[MINCORE] = system_function("mincore")
             table[OWNER] = threading.main_thread().ident or 0
         self.tables["auto"][SHARED] = 1
+        self.recycler = np.zeros(RECYCLER_WORDS, dtype=np.int64)
+        self.recycler[USABLE] = system_function("malloc_usable_size")
         self.generation = 0  # of the choices, for whoever keeps what follows from them
         self.target = check_target(os.environ.get("FASTRELU_TARGET") or None, "FASTRELU_TARGET")
         self.parallel_min_bytes = _from_environment("FASTRELU_PARALLEL_MIN_BYTES", DEFAULT_PARALLEL_MIN_BYTES)
         self.streaming_min_bytes = _from_environment("FASTRELU_STREAMING_MIN_BYTES", default_streaming_min_bytes())
+        self.recycle_bytes = _from_environment("FASTRELU_RECYCLE_BYTES", DEFAULT_RECYCLE_BYTES)
         self.publish()
 
     def publish(self) -> None:
@@ -94,6 +125,10 @@ class Settings:
         for name, table in self.tables.items():
             table[PARALLEL_MIN] = min(minimum[name], NEVER)
             table[STREAMING_MIN] = min(self.streaming_min_bytes, NEVER)
+        possible = self.recycle_bytes >= RECYCLED_FROM and self.recycler[USABLE] != 0
+        self.recycled_from = RECYCLED_FROM if possible else NEVER
+        self.recycler[FROM] = self.recycled_from
+        self.recycler[LIMIT] = min(self.recycle_bytes, NEVER)
 
 
 if sys.maxsize != NEVER:

@@ -21,11 +21,9 @@ from ._versions import needed
 with needed("numpy"):
     from numpy._core._multiarray_umath import _UFUNC_API
 
-_capsule = ctypes.pythonapi.PyCapsule_GetPointer
-_capsule.restype, _capsule.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 # Places in NumPy's table of ufunc functions, which is part of NumPy's ABI
 _FROM_FUNC_AND_DATA, _REGISTER_LOOP_FOR_TYPE, _DEFAULT_TYPE_RESOLVER = 1, 2, 39
-_numpy = ctypes.cast(_capsule(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
+_numpy = ctypes.cast(_native.pointer(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
 _from_func_and_data = ctypes.PYFUNCTYPE(
     ctypes.py_object,
     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p,  # loops, their data, their types

@@ -116,6 +116,8 @@ def test_configured_cuda_refuses_host_arrays_without_a_gpu():
         ({"parallel_min_bytes": 1.5}, TypeError),
         ({"streaming_min_bytes": "1"}, TypeError),
         ({"streaming_min_bytes": True}, TypeError),
+        ({"recycle_bytes": -1}, ValueError),
+        ({"recycle_bytes": 1e9}, TypeError),
         ({"nonsense": 1}, TypeError),
     ],
 )
@@ -129,7 +131,12 @@ def test_environment():
     assert "parallel" in run_python(show, FASTRELU_PARALLEL_MIN_BYTES="1").stdout.splitlines()[0]
     assert "streaming" in run_python(show, FASTRELU_STREAMING_MIN_BYTES="1").stdout.splitlines()[0]
     assert "parallel" in run_python(show, FASTRELU_TARGET="parallel").stdout.splitlines()[0]
-    for name, value in [("TARGET", "gpu"), ("PARALLEL_MIN_BYTES", "-1"), ("STREAMING_MIN_BYTES", "much")]:
+    for name, value in [
+        ("TARGET", "gpu"),
+        ("PARALLEL_MIN_BYTES", "-1"),
+        ("STREAMING_MIN_BYTES", "much"),
+        ("RECYCLE_BYTES", "1GiB"),
+    ]:
         result = run_python("import fastrelu", expect=1, **{f"FASTRELU_{name}": value})
         assert f"ValueError: FASTRELU_{name}='{value}'" in result.stderr
 
@@ -170,6 +177,7 @@ def test_warmup_compiles_into_the_cache(tmp_path):
         "names = sorted(path.name.rsplit('-', 1)[0] for path in _cache.folder().glob('*.nbc'))\n"
         "assert names == ['fastrelu-inner_loop', 'fastrelu-large', 'fastrelu-launcher',\n"
         "    'fastrelu-leaky_relu-float32',\n"
+        "    'fastrelu-recycler_allocate', 'fastrelu-recycler_free', 'fastrelu-recycler_trim',\n"
         "    'fastrelu-relu-float32', 'fastrelu-run_job', 'fastrelu-run_unit'], names\n"
     )
     run_python(code, NUMBA_CACHE_DIR=str(tmp_path))
@@ -204,6 +212,7 @@ def test_show_config(capsys):
         "threading layer",
         "parallel_min_bytes",
         "streaming_min_bytes",
+        "recycle_bytes",
         "gpu",
     ):
         assert word in text

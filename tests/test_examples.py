@@ -21,6 +21,7 @@ EXAMPLES = {
     "plot_compiled_training": ([], r"compiled .* interpreted .* steps\n.* error of the fit: 0\.0"),
     "plot_dask_pipeline": (["dask", "distributed", "zarr"], "the results agree with NumPy's"),
     "plot_dying_relu": (["sklearn"], "ReLU, start at zero: 128 of 128 units never fire"),
+    "plot_new_arrays": ([], r"10 results in 2 places\n.*given away: False\nonce the view is gone: True"),
     "plot_one_bit_training": (["sklearn"], r"input: 393,216 bytes .*\n.*mask: 12,288 bytes .*\nthe weights are equal"),
     "plot_sklearn_mlp": (["sklearn"], "the weights are equal"),
     "plot_trained_slopes": (

@@ -23,7 +23,10 @@ def test_tables_agree():
         assert getattr(fastrelu, name + "_").__name__ == name + "_"
     assert set(ORACLES) == set(_operations.OPERATIONS) == set(ufuncs.__all__)
     formulas = {key for key, value in vars(_formulas).items() if hasattr(value, "__wrapped__") and key != "vectorize"}
-    assert formulas == set(_operations.OPERATIONS)
+    from_masks = {name for name, operands in _operations.MASKED.items() if "mask" in operands}
+    assert formulas == {*_operations.OPERATIONS, *from_masks, "active", "positive", "slope_term"}
+    for name in {**_operations.MASKED, **_operations.SUMMED}:
+        assert getattr(fastrelu, name).__name__ == name
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

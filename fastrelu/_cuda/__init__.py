@@ -1,17 +1,23 @@
 """The CUDA target. Imported on first use: nothing on the way of a CPU call touches it.
 
 ``_numba`` holds the import of Numba's CUDA target, ``_access`` what a kernel does to memory, ``_kernels`` the kernels,
-``_launch`` how they are launched, ``_libraries`` whose arrays we take, ``_call`` one call on them, ``_quick`` a
-short way for the commonest, ``_staging`` host arrays, ``_driver`` and ``_status`` what is there to run on.
+``_launch`` how they are launched, ``_libraries`` whose arrays we take, ``_arguments`` what we ask of those, ``_call``
+one call on them, ``_quick`` a short way for the commonest, ``_staging`` host arrays, ``_driver`` and ``_status`` what
+is there to run on. ``_fused`` is a call of a function that does more in a pass than an operation does; ``_masks`` and
+``_mask_kernels`` are one kind of these.
 """
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .._operations import MASKED
 from ._status import require, status_line, unavailable
 
-__all__ = ["NOT_QUICK", "call", "describe", "is_device_array", "quick_for", "require", "status_line", "unavailable"]
+__all__ = [
+    "NOT_QUICK", "call", "describe", "describe_fused", "fused", "is_device_array", "quick_for", "require",
+    "status_line", "unavailable",
+]  # fmt: skip
 
 #: What a function from `quick_for` returns for a call that must go through `call`; it has then done nothing.
 NOT_QUICK = object()
@@ -82,6 +88,38 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     return _staging.call(name, operands, out, kwargs)
 
 
+def fused(
+    name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None, **options: Any
+) -> Any:  # fmt: skip
+    """Run a function that does more than an operation on the GPU, as `call` runs operations.
+
+    Parameters
+    ----------
+    name : str
+        The function.
+    inputs, outputs : mapping
+        Its arguments by name, the data first; an output is None where a new array is wanted.
+    target : {None, "serial", "parallel", "cuda"}
+        What the caller asked for.
+    options
+        What the function takes besides.
+    """
+    require()
+    return _fused_pass(name, inputs, outputs, target).run()
+
+
+def _fused_pass(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None) -> Any:
+    """Return a checked call of a function that does more than an operation."""
+    if name not in MASKED:
+        raise RuntimeError(f"{name} does not run on a GPU yet; copy the data to the host")
+    from . import _masks
+
+    if any(is_device_array(value) for value in (*inputs.values(), *outputs.values())):
+        _check_target(name, target)
+        return _masks.MaskPass(name, inputs, outputs)
+    return _masks.StagedMaskPass(name, inputs, outputs, "cuda")
+
+
 def _check_target(name: str, target: str | None) -> None:
     if target not in (None, "cuda"):
         raise TypeError(f"{name}: the data is in GPU memory, where target={target!r} does not run; copy it to the host")
@@ -99,3 +137,12 @@ def describe(name: str, operands: Sequence[Any], out: Any, target: str | None) -
         return "device", {"serial": far, "parallel": far, "streaming": "stores that bypass the cache are the CPU's"}
     forced = "target='cuda' is forced: the data is copied to the GPU, and the result back"
     return "host to device", {"serial": forced, "parallel": forced, "streaming": "the GPU writes the result"}
+
+
+def describe_fused(
+    name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None, **options: Any
+) -> tuple[str, dict[str, str]]:
+    """Return what `describe` does, of a call of `fused`."""
+    described = describe(name, [*inputs.values(), *outputs.values()], None, target)
+    _fused_pass(name, inputs, outputs, target)
+    return described

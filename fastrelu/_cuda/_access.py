@@ -279,6 +279,42 @@ def _move_compiled(operands):
     return move
 
 
+def _pack_bits_compiled(loop, lanes):
+    @intrinsic
+    def pack(typing_context, row, first):
+        bit_type = signature(types.boolean, compute_type(loop))
+
+        def generate(context, builder, signature, arguments):
+            found = INT(0)
+            for k in range(lanes):
+                operand = builder.extract_value(arguments[0], k)
+                bit = context.compile_internal(builder, formula("active"), bit_type, [operand])
+                found = builder.or_(found, builder.shl(builder.zext(bit, INT), INT(k)))
+            return builder.shl(builder.zext(found, WORD), arguments[1])
+
+        return types.int64(row, first), generate
+
+    return pack
+
+
+def _unpack_bits_compiled(loop, lanes):
+    @intrinsic
+    def unpack(typing_context, bits, first):
+        result, code = types.UniTuple(compute_type(loop), lanes), compute_dtype(loop).char
+
+        def generate(context, builder, signature, arguments):
+            found, values = builder.trunc(builder.lshr(*arguments), INT), []
+            for k in range(lanes):
+                bit = builder.and_(builder.lshr(found, INT(k)), INT(1))
+                bit = _convert(builder, builder.trunc(bit, ir.IntType(8)), "B", code)
+                values.append(_to_compute(context, builder, bit, code))
+            return _tuple(context, builder, result, values)
+
+        return result(bits, first), generate
+
+    return unpack
+
+
 # ---- Python twins ---------------------------------------------------------------------------------------------------
 
 
@@ -371,6 +407,22 @@ def _move_simulated(operands):
     return move
 
 
+def _pack_bits_simulated(loop, lanes):
+    function = formula("active")
+
+    def pack(row, first):
+        return sum(int(function(row[k])) << k for k in range(lanes)) << first
+
+    return pack
+
+
+def _unpack_bits_simulated(loop, lanes):
+    def unpack(bits, first):
+        return tuple(compute_dtype(loop).type(bits >> first + k & 1) for k in range(lanes))
+
+    return unpack
+
+
 def _choose(simulated, compiled):
     return functools.cache(simulated if SIMULATED else compiled)
 
@@ -385,3 +437,7 @@ applier = _choose(_apply_simulated, _apply_compiled)
 unraveler = _choose(_unravel_simulated, _unravel_compiled)
 #: ``mover(operands)`` returns ``move(starts, k, steps)``: each operand's place, k steps on.
 mover = _choose(_move_simulated, _move_compiled)
+#: ``packer(loop, lanes)`` returns ``pack(row, first)``: a bit per lane, set if it is active, from bit `first` on.
+packer = _choose(_pack_bits_simulated, _pack_bits_compiled)
+#: ``unpacker(loop, lanes)`` returns ``unpack(bits, first)``: a row of ones and zeros, an operand for `apply`.
+unpacker = _choose(_unpack_bits_simulated, _unpack_bits_compiled)

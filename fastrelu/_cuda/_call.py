@@ -1,6 +1,6 @@
 """One call on device arrays, from its arguments to the launch. All checks come before anything is allocated or run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,10 @@ from .. import _arrays
 from .._operations import DATA, OPERATIONS
 from . import _driver, _libraries, _settings, _types
 from ._access import VECTOR_BYTES
+from ._arguments import check_aligned, check_writable, in_order, new, operand, overlaps, place, the_library
 from ._kernels import Spec
 from ._launch import prepared
-from ._layout import MAX_AXES, broadcast, coalesce, extent, flat_grid, row_grid
+from ._layout import MAX_AXES, broadcast, coalesce, flat_grid, row_grid
 from ._numba import SIMULATED
 from ._view import View
 
@@ -24,11 +25,11 @@ def call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]
     """Run an operation on device arrays; numbers may stand for any operand but not for all."""
     arguments = OPERATIONS[name]
     order, mask = _check_keywords(name, kwargs)
-    library = _the_library(name, (*arguments, "where", "out"), (*operands, mask, out))
-    views = [_operand(name, argument, value, library) for argument, value in zip(arguments, operands, strict=True)]
+    library = the_library(name, (*arguments, "where", "out"), (*operands, mask, out))
+    views = [operand(name, argument, value, library) for argument, value in zip(arguments, operands, strict=True)]
     where = None if mask is None else library.view(name, "where", mask, write=False)
     into = None if out is None else library.view(name, "out", out, write=True)
-    device, stream, others = _place(name, [view for view in (into, *views, where) if isinstance(view, View)])
+    device, stream, others = place(name, [view for view in (into, *views, where) if isinstance(view, View)])
     kinds = [view.dtype if isinstance(view, (View, np.generic)) else type(view) for view in views]
     loop = _types.loop_dtype(name, kinds, None if into is None else into.dtype, kwargs)
     if where is not None and where.dtype != np.bool_:
@@ -36,37 +37,22 @@ def call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]
     shape = _result_shape(name, [view for view in (*views, where) if isinstance(view, View)], into)
     for argument, view in zip((*arguments, "where", "out"), (*views, where, into), strict=True):
         if isinstance(view, View):
-            _check_aligned(name, argument, view)
+            check_aligned(name, argument, view)
     result, target = out, into
     if target is None:
         data = [view for argument, view in zip(arguments, views, strict=True) if argument in DATA]
         arrays = [view for view in data if isinstance(view, View) and view.shape == shape]
         like = arrays[0] if arrays else next(view for view in views if isinstance(view, View))
         order = (_libraries.order_of(arrays) if arrays else "C") if order in ("K", "A") else order
-        result = library.empty(shape, loop, order, like)
-        if isinstance(library, _libraries._Jax):
-            target = library.result_view(result, name)
-        else:
-            target = _view_of_new(name, result, library)
+        result, target = new(name, library, shape, loop, order, like)
     else:
-        _check_writable(name, target)
+        check_writable(name, target)
     if 0 not in shape:
-        for other in others:
-            _driver.get().wait(stream, other, device)
-        _run(name, loop, views, target, where, stream, library)
-        for other in others:  # whatever comes next on the other streams may overwrite what we read
-            _driver.get().wait(other, stream, device)
+        in_order(stream, others, device, lambda: _run(name, loop, views, target, where, stream, library))
+        result = library.finish(result, target, [view for view in (*views, where) if isinstance(view, View)])
     if out is not None:
         library.written(out)
-        return out
-    if 0 not in shape:
-        result = library.finish(result, target, [view for view in (*views, where) if isinstance(view, View)])
     return result
-
-
-def _view_of_new(name: str, result: Any, library: _libraries.Library) -> View:
-    # Numba allocates where an array's own library is unknown
-    return (_libraries.library_of(result) or library).view(name, "out", result, write=True)
 
 
 def _check_keywords(name: str, kwargs: Mapping[str, Any]) -> tuple[str, Any]:
@@ -84,61 +70,6 @@ def _check_keywords(name: str, kwargs: Mapping[str, Any]) -> tuple[str, Any]:
     return order, where
 
 
-def _the_library(name: str, arguments: Sequence[str], values: Sequence[Any]) -> _libraries.Library:
-    """Return the one library of all arrays; raise TypeError for a mix."""
-    first: tuple[str, _libraries.Library] | None = None
-    for argument, value in zip(arguments, values, strict=True):
-        library = _libraries.library_of(value)
-        if library is None:
-            continue
-        if first is None:
-            first = argument, library
-        elif library is not first[1]:
-            raise TypeError(
-                f"{name}: {first[0]} is a {first[1].label} and {argument} is a {library.label}; "
-                "convert one of them first, for instance with from_dlpack, which copies nothing"
-            )
-    assert first is not None
-    for argument, value in zip(arguments, values, strict=True):
-        number = isinstance(value, (bool, int, float, complex, np.generic)) and argument not in ("out", "where")
-        if value is not None and not number and _libraries.library_of(value) is None:
-            raise TypeError(
-                f"{name}: {first[0]} is a {first[1].label} in GPU memory, but {argument} is a "
-                f"{_arrays.type_name(value)} in host memory; copy one of them"
-            )
-    return first[1]
-
-
-def _operand(name: str, argument: str, value: Any, library: _libraries.Library) -> Any:
-    """Return an operand's view, or the number itself."""
-    if isinstance(value, np.generic):
-        if not _arrays.supported(value.dtype):
-            _libraries.refuse_dtype(name, argument, f"dtype {value.dtype}")
-        return value
-    if isinstance(value, complex):
-        _libraries.refuse_dtype(name, argument, "type complex")
-    if isinstance(value, bool):
-        return np.bool_(value)
-    if isinstance(value, (int, float)):
-        # a subclass of float or int counts as one, as in NumPy
-        return value if type(value) in (int, float) else (float if isinstance(value, float) else int)(value)
-    view = library.view(name, argument, value, write=False)
-    if _types.code_of(view.dtype) is None:
-        _libraries.refuse_dtype(name, argument, f"dtype {view.dtype}")
-    return view
-
-
-def _place(name: str, views: Sequence[View]) -> tuple[int, int, list[int]]:
-    """Return device and stream of the call, and the other streams that its arrays are used on."""
-    first = views[0]
-    for view in views:
-        if view.device != first.device and view.pointer:
-            raise TypeError(f"{name}: the arrays are on GPU {first.device} and GPU {view.device}; copy one of them")
-    streams = dict.fromkeys(view.stream for view in views)
-    stream = next((each for each in streams if each), 0)
-    return first.device, stream, [each for each in streams if each != stream]
-
-
 def _result_shape(name: str, views: Sequence[View], into: View | None) -> tuple[int, ...]:
     try:
         shape = np.broadcast_shapes(*(view.shape for view in views))
@@ -151,49 +82,62 @@ def _result_shape(name: str, views: Sequence[View], into: View | None) -> tuple[
     return shape if into is None else into.shape
 
 
-def _check_aligned(name: str, argument: str, view: View) -> None:
-    size = view.dtype.itemsize
-    if _types.code_of(view.dtype) is None:
-        _libraries.refuse_dtype(name, argument, f"dtype {view.dtype}")
-    if view.pointer % size or any(step % size for step in view.strides):
-        raise ValueError(f"{name}: {argument} is not aligned to its {size} bytes per element, as GPUs require; copy it")
-
-
-def _check_writable(name: str, view: View) -> None:
-    if view.readonly:
-        raise ValueError(f"{name}: the output array is read-only")
-    if any(step == 0 and length > 1 for length, step in zip(view.shape, view.strides, strict=True)):
-        raise ValueError(f"{name}: several elements of the output array are one in memory; write to a copy")
-
-
-def _overlaps(view: View, out: View) -> bool:
-    """Say whether an input shares memory with the output other than element by element."""
-    low, high = extent(view.shape, view.strides, view.dtype.itemsize)
-    start, end = extent(out.shape, out.strides, out.dtype.itemsize)
-    if view.pointer + high <= out.pointer + start or out.pointer + end <= view.pointer + low:
-        return False
-    same = view.pointer == out.pointer and view.dtype.itemsize == out.dtype.itemsize and view.shape == out.shape
-    return not (same and all(a == b or n == 1 for a, b, n in zip(view.strides, out.strides, out.shape, strict=True)))
-
-
 def _run(
     name: str, loop: np.dtype, operands: Sequence[Any], out: View, where: View | None, stream: int,
     library: _libraries.Library,
 ) -> None:  # fmt: skip
+    def write(target: View) -> None:
+        launch(name, loop, operands, target, where, stream)
+
     arrays = [view for view in (*operands, where) if isinstance(view, View)]
-    if not any(_overlaps(view, out) for view in arrays):
-        launch(name, loop, operands, out, where, stream)
+    write_apart(name, library, arrays, out, stream, write, where)
+
+
+def write_apart(
+    name: str, library: _libraries.Library, inputs: Sequence[View], out: View, stream: int,
+    write: Callable[[View], None], where: View | None = None,
+) -> None:  # fmt: skip
+    """Write to an output, or where an input overlaps it to new memory, which is then copied there."""
+    if not any(overlaps(view, out) for view in inputs):
+        write(out)
         return
-    # Into new memory first, and from there to its place. `relu` of unsigned integers is a copy
-    between = _view_of_new(name, library.empty(out.shape, out.dtype, "C", out), library)
-    launch(name, loop, operands, between, where, stream)
+    if where is not None and overlaps(where, out):
+        raise ValueError(f"{name}: where overlaps the output array; pass a copy of it")
+    _, between = new(name, library, out.shape, out.dtype, "C", out)
+    write(between)
+    # `relu` of unsigned integers is a copy
     code = np.dtype(_UNSIGNED[out.dtype.itemsize])
     between.dtype, out = code, View(
         out.owner, out.pointer, out.shape, out.strides, code, out.device, out.stream
     )  # fmt: skip
-    if where is not None and _overlaps(where, out):
-        raise ValueError(f"{name}: where overlaps the output array; pass a copy of it")
     launch("relu", code, (between,), out, where, stream)
+
+
+def contiguous_roles(
+    operands: Sequence[Any], out: View, loop: np.dtype, extents: Sequence[int], steps: Sequence[Sequence[int]]
+) -> tuple[str, ...] | None:
+    """Return each operand's role in a contiguous kernel; None if the arrays, coalesced, are not for such a one."""
+    if len(extents) > 1 or out.dtype != loop or (extents and steps[-1][0] != loop.itemsize):
+        return None
+    roles, rows = [], iter(steps)
+    for view in operands:
+        if not isinstance(view, View):
+            roles.append("scalar")
+            continue
+        row = next(rows)
+        if extents and not row[0]:
+            roles.append("uniform")
+        elif view.dtype == loop and (view.pointer - out.pointer) % VECTOR_BYTES == 0 and row[:1] == steps[-1][:1]:
+            roles.append("array")
+        else:
+            return None
+    return tuple(roles) if "array" in roles else None
+
+
+def of_role(role: str, operands: Sequence[Any], roles: Sequence[str]) -> list[Any]:
+    """Return the operands of a role; of arrays, their addresses."""
+    found = [value for value, each in zip(operands, roles, strict=True) if each == role]
+    return [value.pointer if isinstance(value, View) else value for value in found]
 
 
 def launch(name: str, loop: np.dtype, operands: Sequence[Any], out: View, where: View | None, stream: int) -> None:
@@ -209,26 +153,14 @@ def launch(name: str, loop: np.dtype, operands: Sequence[Any], out: View, where:
     stored = tuple(_types.code_of(view.dtype) or "" if isinstance(view, View) else "" for view in operands)
     target = _types.code_of(out.dtype)
     assert target is not None
-    if where is None and len(extents) <= 1:
-        uniform = [not any(row) for row in steps[:-1]] if extents else [False] * len(arrays)
-        spread = [view for view, one in zip(arrays, uniform, strict=True) if not one]
-        size = loop.itemsize
-        alike = all(
-            (not extents or row[0] == size) and view.dtype == loop and (view.pointer - out.pointer) % VECTOR_BYTES == 0
-            for view, row, one in zip(arrays, steps[:-1], uniform, strict=True)
-            if not one
-        )
-        if spread and alike and out.dtype == loop and (not extents or steps[-1][0] == size):
-            kinds = iter(uniform)
-            roles = tuple(
-                ("uniform" if next(kinds) else "array") if isinstance(view, View) else "scalar" for view in operands
-            )
-            fixed = [view.pointer for view, one in zip(arrays, uniform, strict=True) if one]
-            launch_contiguous(
-                Spec(name, code, roles, stored, target, 0), [view.pointer for view in spread], out.pointer,
-                extents[0] if extents else 1, size, fixed, scalars, out.device, stream,
-            )  # fmt: skip
-            return
+    roles = None if where is not None else contiguous_roles(operands, out, loop, extents, steps)
+    if roles is not None:
+        launch_contiguous(
+            Spec(name, code, roles, stored, target, 0), of_role("array", operands, roles), out.pointer,
+            extents[0] if extents else 1, loop.itemsize, of_role("uniform", operands, roles), scalars, out.device,
+            stream,
+        )  # fmt: skip
+        return
     roles = tuple("array" if isinstance(view, View) else "scalar" for view in operands)
     while len(extents) < 2:
         extents.insert(0, 1)

@@ -39,6 +39,22 @@ class Spec(NamedTuple):
         """Return the types of the operands that have a role."""
         return tuple(code for code, each in zip(self.stored, self.roles, strict=True) if each == role)
 
+    def argument_types(self) -> tuple[Any, ...]:
+        """Return the Numba types of the kernel's arguments."""
+        word, inputs = types.int64, len(self.of_role("array"))
+        scalars = types.UniTuple(compute_type(self.loop), len(self.of_role("scalar")))
+        places = types.UniTuple(word, inputs)
+        if not self.axes:
+            return places, word, word, word, types.UniTuple(word, len(self.of_role("uniform"))), scalars
+        operands, axes = inputs + self.masked + 1, self.axes - 1
+        per_axis = types.UniTuple(word, axes)
+        strides = types.UniTuple(per_axis, operands)
+        return places, word, word, word, per_axis, strides, types.UniTuple(word, operands), word, scalars
+
+    def python_kernel(self):
+        """Return the kernel as a Python function, for `cuda.jit` or for `cuda.compile`."""
+        return _strided(self) if self.axes else _contiguous(self)
+
 
 def _order(spec):
     """Return where the formula finds each operand: its role, and its place among those of that role."""
@@ -131,26 +147,7 @@ def _strided(spec):
     return strided
 
 
-def argument_types(spec: Spec) -> tuple[Any, ...]:
-    """Return the Numba types of a kernel's arguments."""
-    word, inputs = types.int64, len(spec.of_role("array"))
-    scalars = types.UniTuple(compute_type(spec.loop), len(spec.of_role("scalar")))
-    places = types.UniTuple(word, inputs)
-    if not spec.axes:
-        return places, word, word, word, types.UniTuple(word, len(spec.of_role("uniform"))), scalars
-    operands, axes = inputs + spec.masked + 1, spec.axes - 1
-    per_axis = types.UniTuple(word, axes)
-    strides = types.UniTuple(per_axis, operands)
-    return places, word, word, word, per_axis, strides, types.UniTuple(word, operands), word, scalars
-
-
 @functools.cache
-def python_kernel(spec: Spec):
-    """Return a kernel as a Python function, for `cuda.jit` or for `cuda.compile`."""
-    return _strided(spec) if spec.axes else _contiguous(spec)
-
-
-@functools.cache
-def kernel(spec: Spec):
-    """Return a kernel as Numba's dispatcher, or the simulator's."""
-    return cuda.jit(python_kernel(spec))
+def kernel(spec):
+    """Return a kernel as Numba's dispatcher, or the simulator's; `spec` is a `Spec`, or has its two methods."""
+    return cuda.jit(spec.python_kernel())

@@ -12,15 +12,28 @@ The simulator, and any release of Numba's CUDA target whose kernels do not tell 
 import ctypes
 import functools
 import struct
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from . import _driver
-from ._kernels import Spec, argument_types, kernel
+from ._kernels import kernel
 from ._layout import Grid
 from ._numba import SIMULATED, cuda, types
 
 #: CUlaunchConfig: grid, block, shared memory, stream, attributes and their number.
 _CONFIGURATION = "7I4xQQI4x"
+#: How `struct` packs the types that kernels take.
+_PACKED = {types.int64: "q", types.float32: "f", types.float64: "d"}
+
+
+class Spec(Protocol):
+    """What a kernel is compiled for, as far as a launch asks: `_kernels.Spec` and its like."""
+
+    @property
+    def name(self) -> str: ...
+    def __hash__(self) -> int: ...
+    def argument_types(self) -> tuple[Any, ...]: ...
+    def python_kernel(self) -> Any: ...
 
 
 def _nest(spec: Spec, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -32,15 +45,15 @@ def _nest(spec: Spec, values: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(take(item) for item in kind)
         return next(rest)
 
-    return tuple(take(kind) for kind in argument_types(spec))
+    return tuple(take(kind) for kind in spec.argument_types())
 
 
-def _flatten(values: Any) -> Any:
-    for value in values:
-        if isinstance(value, tuple):
-            yield from _flatten(value)
+def _flatten(items: Any) -> Iterator[Any]:
+    for item in items:
+        if isinstance(item, (tuple, types.BaseTuple)):
+            yield from _flatten(item)
         else:
-            yield value
+            yield item
 
 
 class Prepared:
@@ -48,21 +61,12 @@ class Prepared:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        scalars = len(spec.of_role("scalar"))
-        inputs = len(spec.of_role("array"))
-        if spec.axes:
-            operands, axes = inputs + spec.masked + 1, spec.axes - 1
-            words = inputs + 3 + axes + operands * axes + operands + 1
-        else:
-            words = inputs + 3 + len(spec.of_role("uniform"))
-        layout = f"@{_CONFIGURATION}{'q' * words}"
-        number = "d" if spec.loop == "d" else "f"
-        self._pack = struct.Struct(layout + number * scalars).pack_into
-        self._size = struct.calcsize(layout + number * scalars)
-        self._places = [struct.calcsize(f"@{_CONFIGURATION}{'q' * k}") for k in range(words)]
-        self._places += [
-            struct.calcsize(layout + number * (k + 1)) - struct.calcsize("@" + number) for k in range(scalars)
-        ]
+        kinds = "".join(_PACKED[kind] for kind in _flatten(spec.argument_types()))
+        layout = f"@{_CONFIGURATION}{kinds}"
+        self._pack = struct.Struct(layout).pack_into
+        self._size = struct.calcsize(layout)
+        upto = [struct.calcsize(layout[: len(layout) - len(kinds) + k + 1]) for k in range(len(kinds))]
+        self._places = [end - struct.calcsize(kind) for end, kind in zip(upto, kinds, strict=True)]
         self._free: list[tuple[Any, int, Any, int]] = []
         self._handles: dict[int, int | None] = {}
         self._several = False
@@ -83,7 +87,7 @@ class Prepared:
                 self._driver = _driver.get()
                 self._several = self._driver.count() > 1
                 with cuda.gpus[device]:
-                    compiled = kernel(self.spec).compile(argument_types(self.spec))
+                    compiled = kernel(self.spec).compile(self.spec.argument_types())
                     compiled.bind()
                     try:
                         handle = compiled._codelibrary.get_cufunc().handle

@@ -7,8 +7,8 @@ processor fills or empties the other set. Memory is bounded, however large the a
 
 import ctypes
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -74,13 +74,13 @@ class _Buffer:
 
 
 class _Set:
-    """The buffers of one piece on its way: one per array operand, the output last."""
+    """The buffers of one piece on its way: one per array operand, and then one per output."""
 
     def __init__(self, device: int) -> None:
         self.device = device
         self.stream = 0 if SIMULATED else _driver.get().new_stream(device)
         self.buffers: list[_Buffer] = []
-        self.waiting: tuple[np.ndarray, np.ndarray] | None = None
+        self.waiting: list[tuple[Any, slice, np.ndarray]] = []
 
     def provide(self, sizes: Sequence[int]) -> None:
         """Make sure that there are buffers of these sizes."""
@@ -94,11 +94,12 @@ class _Set:
 
     def drain(self) -> None:
         """Wait for the piece on its way, if any, and put it into its place."""
-        if self.waiting is not None:
+        if self.waiting:
             if not SIMULATED:
                 _driver.get().call("cuStreamSynchronize", ctypes.c_void_p(self.stream))
-            (place, piece), self.waiting = self.waiting, None
-            place[...] = piece
+            pieces, self.waiting = self.waiting, []
+            for flat, place, piece in pieces:
+                flat[place] = piece
 
 
 #: Kept between calls: pinning 32 MiB takes longer than sending them.
@@ -169,58 +170,94 @@ def call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]
     return result
 
 
+class Part(NamedTuple):
+    """An operand or an output that travels in pieces."""
+
+    #: Something of one axis: an array, or what `flat` makes of one.
+    flat: Any
+    #: Its type on the GPU.
+    dtype: np.dtype
+    #: Elements of the call for each of its own.
+    each: int = 1
+
+    def view(self, buffer: _Buffer, n: int, stream: int) -> tuple[View, np.ndarray]:
+        """Return where n elements of the call are on the GPU, and in pinned memory."""
+        own = -(-n // self.each)
+        view = View(buffer, buffer.pointer, (own,), (self.dtype.itemsize,), self.dtype, buffer.device, stream)
+        return view, buffer.host[: own * self.dtype.itemsize].view(self.dtype)
+
+    def place(self, start: int, stop: int) -> slice:
+        """Return where elements of the call are among its own."""
+        return slice(start // self.each, -(-stop // self.each))
+
+
+def flat(array: np.ndarray) -> Any:
+    """Return an array's elements in C order, to be sliced: copies, piece by piece, if it is not contiguous."""
+    return array.reshape(-1) if array.flags.c_contiguous else array.flat
+
+
 def _stream_through(name: str, loop: np.dtype, values: Sequence[Any], result: np.ndarray) -> None:
     order: Literal["C", "F"] = "C" if result.flags.c_contiguous else "F"
-    flat = result.reshape(-1, order=order)
     arrays, operands = [], []
     for value in values:
         if np.ndim(value) == 0:
             operands.append(np.asarray(value)[()] if isinstance(value, np.ndarray) else value)
             continue
         value = np.broadcast_to(value, result.shape)
-        if order == "F":
-            value = value.T
-        # `flat` of a non-contiguous array copies what is taken from it, piece by piece
-        arrays.append(value.reshape(-1) if value.flags.c_contiguous else value.flat)
+        arrays.append(flat(value.T if order == "F" else value))
         operands.append(None)
     if not arrays:  # an output larger than its operands
         arrays, operands = [np.broadcast_to(values[0], result.shape).flat], [None, *operands[1:]]
-    piece = min(flat.size, max(1, _settings.STAGING_BYTES // loop.itemsize))
+
+    def launch(views: list[View], results: list[View], stream: int) -> None:
+        rest = iter(views)
+        on_device = [next(rest) if operand is None else operand for operand in operands]
+        _call.launch(name, loop, on_device, results[0], None, stream)
+
+    out = Part(result.reshape(-1, order=order), loop)
+    stream_through(result.size, [Part(array, loop) for array in arrays], [out], launch)
+
+
+def stream_through(
+    size: int, inputs: Sequence[Part], outputs: Sequence[Part], launch: Callable[[list[View], list[View], int], None]
+) -> None:
+    """Compute `size` elements in pieces; `launch` gets the views of inputs and outputs, and the stream."""
+    parts = [*inputs, *outputs]
+    whole = max(part.each for part in parts)
+    piece = min(size, whole * max(1, _settings.STAGING_BYTES // (whole * max(part.dtype.itemsize for part in parts))))
     device = _current_device()
     with _lock:
         if device not in _sets:
             _sets[device] = _Set(device), _Set(device)
         sets = _sets[device]
         for each in sets:  # all memory before the first result, so that running out of it leaves `out` alone
-            each.provide([piece * loop.itemsize] * (len(arrays) + 1))
+            each.provide([-(-piece // part.each) * part.dtype.itemsize for part in parts])
         try:
-            for k, start in enumerate(range(0, flat.size, piece)):
-                _send(name, loop, operands, arrays, flat, start, min(start + piece, flat.size), sets[k % 2])
+            for k, start in enumerate(range(0, size, piece)):
+                _send(inputs, outputs, start, min(start + piece, size), sets[k % 2], launch)
             for each in (sets[(k + 1) % 2], sets[k % 2]):
                 each.drain()
         finally:
             for each in sets:
-                if each.waiting is not None:  # after an error: nothing may still write to the buffers
+                if each.waiting:  # after an error: nothing may still write to the buffers
                     each.drain()
 
 
 def _send(
-    name: str, loop: np.dtype, operands: Sequence[Any], arrays: Sequence[Any], flat: np.ndarray, start: int, stop: int,
-    buffers: _Set,
+    inputs: Sequence[Part], outputs: Sequence[Part], start: int, stop: int, buffers: _Set,
+    launch: Callable[[list[View], list[View], int], None],
 ) -> None:  # fmt: skip
     buffers.drain()
-    n = stop - start
-    nbytes = n * loop.itemsize
-    views = []
-    for array, buffer in zip(arrays, buffers.buffers, strict=False):
+    views, pieces = [], []
+    for part, buffer in zip((*inputs, *outputs), buffers.buffers, strict=False):
+        view, piece = part.view(buffer, stop - start, buffers.stream)
+        views.append(view)
+        pieces.append(piece)
+    for part, buffer, piece in zip(inputs, buffers.buffers, pieces, strict=False):
         with np.errstate(all="ignore"):
-            np.copyto(buffer.host[:nbytes].view(loop), array[start:stop], casting="unsafe")
-        buffer.send(nbytes, buffers.stream)
-        views.append(View(buffer, buffer.pointer, (n,), (loop.itemsize,), loop, buffers.device, buffers.stream))
-    last = buffers.buffers[len(arrays)]
-    target = View(last, last.pointer, (n,), (loop.itemsize,), loop, buffers.device, buffers.stream)
-    rest = iter(views)
-    on_device = [next(rest) if operand is None else operand for operand in operands]
-    _call.launch(name, loop, on_device, target, None, buffers.stream)
-    last.fetch(nbytes, buffers.stream)
-    buffers.waiting = flat[start:stop], last.host[:nbytes].view(loop)
+            np.copyto(piece, part.flat[part.place(start, stop)], casting="unsafe")
+        buffer.send(piece.nbytes, buffers.stream)
+    launch(views[: len(inputs)], views[len(inputs) :], buffers.stream)
+    for part, buffer, piece in zip(outputs, buffers.buffers[len(inputs) :], pieces[len(inputs) :], strict=False):
+        buffer.fetch(piece.nbytes, buffers.stream)
+        buffers.waiting.append((part.flat, part.place(start, stop), piece))

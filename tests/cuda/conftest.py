@@ -12,7 +12,7 @@ collect_ignore = []
 if SIMULATED:
     collect_ignore += ["test_ptx.py", "test_gpu.py"]
 elif target.unavailable():
-    collect_ignore += ["test_values.py", "test_layouts.py", "test_calls.py", "test_staging.py"]
+    collect_ignore += ["test_values.py", "test_layouts.py", "test_calls.py", "test_staging.py", "test_masks.py"]
 
 
 def pytest_collection_modifyitems(items):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastrelu._operations import DATA, OPERATIONS
+from fastrelu._bench.oracle import expected
+from fastrelu._operations import DATA, MASKED, OPERATIONS
 
 try:
     from ml_dtypes import finfo
@@ -35,6 +36,32 @@ def operands_for(name, dtype, n):
         specials(dtype, n, shift=3 * k) if operand in DATA else NUMBERS[operand]
         for k, operand in enumerate(OPERATIONS[name])
     ]
+
+
+def bits_of(x):
+    """Return the mask of an array."""
+    with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
+        return np.packbits(~(x <= 0).ravel(), bitorder="little")
+
+
+def masked_case(name, x, slope=0.3):
+    """Return the arguments of a function with a mask in host memory, and what it returns for them, as a list."""
+    slopes = [slope] if "negative_slope" in MASKED[name] else []
+    dtype = np.result_type(x, slope) if slopes and isinstance(slope, np.ndarray) else x.dtype
+    if name.endswith("with_mask"):
+        values = expected(name.removesuffix("_with_mask"), (x, *slopes), dtype)
+        return [x, *slopes], [values, bits_of(x)]
+    grad, mask = np.roll(x, 5), bits_of(x)
+    if x.size % 8:
+        mask[-1] |= 256 - (1 << x.size % 8)  # bits beyond the last element are ignored
+    parameters = slopes * 2 or [0.0]
+    backward = expected(name.removesuffix("_from_mask"), (grad, x, *parameters), dtype)
+    return [grad, mask, *slopes], [backward]
+
+
+def listed(result):
+    """Return what a function returned, one thing or two, as a list."""
+    return list(result) if isinstance(result, tuple) else [result]
 
 
 class Guarded:

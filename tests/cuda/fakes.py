@@ -1,5 +1,6 @@
 """Stand-ins for what this machine may not have: other libraries' arrays, and a driver that records."""
 
+import contextlib
 import ctypes
 import types
 
@@ -15,6 +16,12 @@ class Interface:
             "shape": array.shape, "strides": array.strides, "typestr": array.dtype.str, "version": 3,
             "data": (array.ctypes.data, readonly), "stream": stream, **more,
         }  # fmt: skip
+
+
+def memory(pointer, shape, dtype):
+    """Return memory at an address as an array."""
+    raw = (ctypes.c_uint8 * (int(np.prod(shape)) * dtype.itemsize)).from_address(pointer)
+    return np.frombuffer(raw, dtype).reshape(shape)
 
 
 class Gpu:
@@ -80,6 +87,28 @@ def torch():
     return module
 
 
+class CupyArray(Interface):
+    """What we ask of a CuPy array."""
+
+    def __init__(self, array):
+        super().__init__(array)
+        self.data, self.device = types.SimpleNamespace(ptr=array.ctypes.data), types.SimpleNamespace(id=0)
+        self.shape, self.strides, self.dtype = array.shape, array.strides, array.dtype
+
+
+def cupy():
+    """Return a module that looks like CuPy, as far as we look; its current stream is 66."""
+    module = types.ModuleType("cupy")
+    module.ndarray = CupyArray
+    module.empty = lambda shape, dtype, order: CupyArray(np.zeros(shape, dtype, order))
+    module.cuda = types.SimpleNamespace(
+        Device=lambda device: contextlib.nullcontext(),
+        get_current_stream=lambda device: types.SimpleNamespace(ptr=66),
+        memory=types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (RuntimeError,), {})),
+    )
+    return module
+
+
 class Configuration(ctypes.Structure):
     """CUlaunchConfig, written down once more from cuda.h."""
 
@@ -103,6 +132,9 @@ class Driver:
 
     def wait(self, waiting, first, device):
         self.log.append(("wait", waiting, first))
+
+    def keep(self, stream, device, what):
+        self.log.append(("keep", stream, device, what))
 
     def make_current(self, device):
         self.log.append(("current", device))

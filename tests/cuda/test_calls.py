@@ -11,6 +11,7 @@ from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import _call, _dlpack, _driver, _launch, _libraries, _quick
 from fastrelu._cuda._kernels import Spec
 from fastrelu._cuda._layout import Grid
+from fastrelu._cuda._mask_kernels import MaskSpec
 from fastrelu._cuda._numba import SIMULATED, cuda
 
 from . import fakes
@@ -230,6 +231,16 @@ def test_arrays_with_dlpack_only():
     assert_same(out._array, expected("relu", (X,), "f"))
 
 
+def test_consumers_of_dlpack_wait_for_what_was_written_into_their_arrays(recorder, monkeypatch):
+    recorder.own_stream = lambda device: 55
+    monkeypatch.setattr(_libraries, "SIMULATED", False)
+    x = OnlyDLPack(X.copy())
+    assert call("relu", x, out=x) is x
+    assert x.streams == [55, 55]
+    # as both are used on our stream, nothing waits before; afterwards the stream that consumers wait for does
+    assert [entry[:3] for entry in recorder.log] == [("keep", 55, 0), ("wait", _libraries.LEGACY_STREAM, 55)]
+
+
 def test_a_jax_array_is_not_written_to(monkeypatch):
     class Array:
         def devices(self):
@@ -255,6 +266,10 @@ def test_a_jax_array_is_not_written_to(monkeypatch):
         (
             Spec("leaky_relu", "d", ("array", "scalar"), ("f", ""), "d", 2, axes=2),
             (1, 2, 3, 4, 5, 6, 7, 8, -9, 10, 0.1), "qqqqqqqqqqd",
+        ),
+        (
+            MaskSpec("leaky_relu_backward_from_mask", "e", ("array", "bits", "scalar"), ("e", "", ""), "e", 8, 1),
+            (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0.25), "qqqqqqqqqqf",
         ),
     ],
 )  # fmt: skip

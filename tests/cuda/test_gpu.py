@@ -8,9 +8,9 @@ import pytest
 import fastrelu
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._operations import OPERATIONS
+from fastrelu._operations import MASKED, OPERATIONS
 
-from .data import operands_for, specials
+from .data import listed, masked_case, operands_for, specials
 
 pytestmark = [
     pytest.mark.cuda,
@@ -76,6 +76,79 @@ def test_every_library(library, name, code, n):
         return
     assert public(name + "_")(*arrays) is arrays[0]
     assert_same(to_host(arrays[0]), wanted)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("code", "efd")
+@pytest.mark.parametrize("n", [1, 1023, 100_003])
+def test_masks_of_every_library(library, name, code, n):
+    values, wanted = masked_case(name, specials(code, n))
+    arrays = [LIBRARIES[library](value) if isinstance(value, np.ndarray) else value for value in values]
+    results = listed(public(name)(*arrays))
+    for result, value in zip(results, wanted, strict=True):
+        assert type(result) is type(arrays[0])
+        assert_same(to_host(result), value)
+    if library == "jax":
+        with pytest.raises(TypeError, match="JAX"):
+            public(name + "_")(*arrays)
+        return
+    twin = public(name + "_")(*arrays)
+    assert_same(to_host(arrays[0]), wanted[0])
+    assert_same(to_host(twin), wanted[-1])
+
+
+@pytest.mark.parametrize("library", ["torch", "cupy"])
+def test_masks_of_strided_arrays(library):
+    x = specials("f", 4 * 8 * 9 * 9).reshape(4, 8, 9, 9)
+    slope = np.linspace(-1, 1, 8, dtype="f").reshape(8, 1, 1)
+    device, slopes = LIBRARIES[library](x), LIBRARIES[library](slope)
+    views = [device, device[1:, ::2, :, ::3], device[..., 1:]]
+    hosts = [x, x[1:, ::2, :, ::3], x[..., 1:]]
+    if library == "torch":
+        import torch
+
+        views.append(device.to(memory_format=torch.channels_last))
+        hosts.append(x)
+    for view, host in zip(views, hosts, strict=True):
+        part = slice(None, None, 2) if host.shape[1] == 4 else slice(None)
+        y, mask = fastrelu.leaky_relu_with_mask(view, slopes[part])
+        wanted = masked_case("leaky_relu_with_mask", host, slope[part])[1]
+        assert_same(to_host(y), wanted[0])
+        assert_same(to_host(mask), wanted[1])
+        grad = fastrelu.leaky_relu_backward_from_mask(view, mask, slopes[part])
+        parameters = host, host, slope[part], slope[part]
+        assert_same(to_host(grad), expected("leaky_relu_backward", parameters, "f"))
+
+
+def test_masks_of_more_than_2_to_the_31_elements():
+    torch = pytest.importorskip("torch")
+    n = (1 << 31) + 12_345
+    if torch.cuda.mem_get_info()[0] < 7 * n:
+        pytest.skip("the GPU has not enough memory")
+    x = torch.full((n,), -1, dtype=torch.float16, device="cuda")
+    places = [0, 1 << 31, n - 1]
+    x[places] = 2
+    mask = fastrelu.relu_with_mask_(x)
+    assert int(x.count_nonzero()) == int(mask.count_nonzero()) == 3
+    assert [int(mask[place // 8]) for place in places] == [1 << place % 8 for place in places]
+    grad = fastrelu.relu_backward_from_mask_(torch.ones_like(x), mask)
+    assert [int(grad[place]) for place in places] == [1, 1, 1]
+    assert int(grad.count_nonzero()) == 3
+
+
+def test_jax_results_with_masks_are_ordered():
+    x = to_jax(np.full(1 << 25, 3, "f"))
+    for _ in range(10):
+        y, mask = fastrelu.relu_with_mask(x * 1.0)
+        assert float(abs(y - 3.0).max()) == 0.0
+        assert int(mask.min()) == 255
+
+
+def test_large_host_arrays_with_masks():
+    x = specials("f", 40_000_003)
+    for found, wanted in zip(fastrelu.relu_with_mask(x, target="cuda"), fastrelu.relu_with_mask(x), strict=True):
+        assert_same(found, wanted)
 
 
 @pytest.mark.parametrize("library", ["torch", "cupy"])
@@ -241,8 +314,10 @@ def test_launches_are_prepared():
     """The quick launch is the one in use: Numba's own is the fallback, and would hide that a name has moved."""
     from fastrelu._cuda._kernels import Spec
     from fastrelu._cuda._launch import prepared
+    from fastrelu._cuda._mask_kernels import MaskSpec
 
     assert prepared(Spec("relu", "f", ("array",), ("f",), "f", 1)).load(0)
+    assert prepared(MaskSpec("relu_with_mask", "f", ("array",), ("f",), "f", 4, 1)).load(0)
 
 
 def test_status_names_the_gpu():

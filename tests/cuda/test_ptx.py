@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'fastrelu[cuda13]'")
 
-from fastrelu._cuda._kernels import Spec, argument_types, python_kernel
+from fastrelu._cuda._kernels import Spec
+from fastrelu._cuda._mask_kernels import MaskSpec
 from fastrelu._cuda._numba import cuda, types
-from fastrelu._operations import DATA, OPERATIONS
+from fastrelu._operations import DATA, MASKED, OPERATIONS
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
 
@@ -38,14 +39,37 @@ STRIDED = [
 ]
 
 
+def mask_spec(name, code, width, axes=1, slope="scalar"):
+    roles = {"x": "array", "grad": "array", "mask": "bits", "negative_slope": slope}
+    roles = tuple(roles[argument] for argument in MASKED[name])
+    stored = tuple(code if role in ("array", "uniform") else "" for role in roles)
+    return MaskSpec(name, code, roles, stored, code, width, axes)
+
+
+VECTORS = [mask_spec(name, code, width) for name in MASKED for code, width in (("e", 8), ("E", 8), ("f", 4), ("d", 2))]
+VECTORS += [mask_spec("relu_with_mask", code, width) for code, width in (("h", 8), ("I", 4), ("q", 2))]
+VECTORS += [
+    mask_spec("leaky_relu_with_mask", "f", 4, slope="uniform"),
+    mask_spec("leaky_relu_backward_from_mask", "e", 8, slope="array"),
+]
+ELEMENTS = [
+    mask_spec("relu_with_mask", "?", 1),
+    mask_spec("leaky_relu_with_mask", "f", 1, 3, "array"),  # a slope per channel
+    mask_spec("leaky_relu_backward_from_mask", "e", 1, 3, "array"),
+    mask_spec("relu_backward_from_mask", "f", 1, 5),
+]
+
+
 def label(spec):
+    if isinstance(spec, MaskSpec):
+        return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.width}-{spec.axes}"
     axes = f"-{spec.axes} axes" if spec.axes else ""
     return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.loads}{axes}{'-masked' * spec.masked}"
 
 
 def compile_to_ptx(spec, capability):
-    signature = types.void(*argument_types(spec))
-    ptx, _ = cuda.compile(python_kernel(spec), signature, device=False, cc=capability, abi="numba")
+    signature = types.void(*spec.argument_types())
+    ptx, _ = cuda.compile(spec.python_kernel(), signature, device=False, cc=capability, abi="numba")
     return ptx
 
 
@@ -109,6 +133,39 @@ def test_strided(spec, capability, tmp_path):
     assemble(ptx, capability, tmp_path)
 
 
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=str)
+@pytest.mark.parametrize("spec", VECTORS, ids=label)
+def test_vectors_beside_a_mask(spec, capability, tmp_path):
+    ptx = compile_to_ptx(spec, capability)
+    check(ptx, spec)
+    loads, stores = accesses(ptx, "ld"), accesses(ptx, "st")
+    assert loads.count(16) == 8 // spec.width * len(spec.of_role("array"))
+    assert stores.count(16) == 8 // spec.width
+    assert (loads if "bits" in spec.roles else stores).count(1) == 1
+    order = [kind for kind, wide in re.findall(r"\b(ld|st)\.global(\.v\d)?\.\w+\s", ptx) if wide]
+    assert order == sorted(order)  # all loads are in flight before the first store
+    assert not re.search(r"\b(div|rem)\.", ptx)
+    report = assemble(ptx, capability, tmp_path)
+    if report:
+        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in report
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=str)
+@pytest.mark.parametrize("spec", ELEMENTS, ids=label)
+def test_elements_beside_a_mask(spec, capability, tmp_path):
+    ptx = compile_to_ptx(spec, capability)
+    check(ptx, spec)
+    order = re.findall(r"\b(ld|st)\.global\.\w+\s", ptx)
+    assert "l" * 8 * len(spec.of_role("array")) in "".join(kind[0] for kind in order)
+    assemble(ptx, capability, tmp_path)
+
+
+def test_bits_are_no_numbers_on_the_way():
+    for name in ("relu_backward_from_mask", "leaky_relu_backward_from_mask"):
+        ptx = compile_to_ptx(mask_spec(name, "f", 4), (9, 0))
+        assert not re.search(r"\bcvt\S*\.f32\.", ptx)
+
+
 def test_float16_computes_in_float32():
     ptx = compile_to_ptx(spec_of("leaky_relu", "e"), (9, 0))
     assert re.search(r"mul(\.rn)?\.f32", ptx)
@@ -124,5 +181,5 @@ def test_bfloat16_computes_in_float32():
 
 
 def test_nothing_is_flushed_to_zero():
-    for name in OPERATIONS:
-        assert ".ftz" not in compile_to_ptx(spec_of(name, "f"), (9, 0))
+    for spec in (*(spec_of(name, "f") for name in OPERATIONS), *(mask_spec(name, "f", 4) for name in MASKED)):
+        assert ".ftz" not in compile_to_ptx(spec, (9, 0))
