@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import _again, _arrays, _tuning
-from ._fused import Pass, apart, disjoint
+from ._fused import Pass, apart
 from ._jobs import describe
 from ._layout import CYCLE, LINE, PLAIN, RUN_CYCLE_UNIT, RUN_UNIT, STREAM
 from ._operations import DATA, SUMMED, WRITTEN
@@ -93,8 +93,6 @@ class SumPass(Pass):
             wanted = "int64" if self.counts else f"a type that holds {self.dtype}"
             raise TypeError(f"{self.name}: {self.argument} must be of {wanted}, not {_arrays.type_name(into)}")
         self.check_apart(self.argument, into)
-        if not disjoint(into):
-            raise ValueError(f"{self.name}: several elements of {self.argument} are one in memory")
 
     def run(self, key: _again.Key | None) -> Any:
         sums = self.memory(self.argument, self.result_shape, self.result_dtype)
