@@ -63,7 +63,10 @@ def _axes_and_blocks(views: Sequence[np.ndarray], itemsize: int) -> tuple[list[i
     crossing = {
         min(axes, key=lambda axis: abs(view.strides[axis]))
         for view in views
-        if (axes := [axis for axis in (*order, inner) if shape[axis] > 1 and view.strides[axis]])
+        # One that does not change along the inner axis, as a slope per channel, has no use for tiles: with them, images
+        # of 56 by 56 in 256 channels took 27 ms instead of 4 (leaky_relu_backward of 12,845,056 float32, 2026-11-21)
+        if view.strides[inner]
+        and (axes := [axis for axis in (*order, inner) if shape[axis] > 1 and view.strides[axis]])
     } - {inner}
     if crossing:
         second = max(crossing, key=lambda axis: shape[axis])

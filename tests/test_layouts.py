@@ -366,3 +366,16 @@ def test_no_byte_outside_is_touched(name):
                         for target in ("serial", "parallel"):
                             public(name)(*arguments, *PARAMETERS[name][0], out=views[2], target=target)
                 assert_same(views[2], expected(name, [*arguments, *PARAMETERS[name][0]], dtype))
+
+
+def test_a_slope_per_channel_takes_whole_rows():
+    """Tiles are for arrays that are contiguous along another axis, not for what does not change along a row."""
+    from fastrelu import _large
+
+    x = np.empty((4, 8, 3136), np.float32)
+    slope = np.broadcast_to(np.empty((8, 1), np.float32), x.shape)
+    order, blocks = _large._axes_and_blocks([x, slope, x], 4)
+    assert (order[-1], blocks[-1]) == (2, 3136)
+    across = np.empty((3136, 8, 4), np.float32).T
+    _, blocks = _large._axes_and_blocks([across, slope, x], 4)
+    assert blocks[-1] == _large.TILE
