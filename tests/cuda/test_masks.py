@@ -586,10 +586,3 @@ def test_explain_runs_nothing_and_refuses_what_the_call_does(monkeypatch):
     ]:
         with pytest.raises(kind):
             fastrelu.explain(function, data, **kwargs)
-
-
-def test_functions_that_are_not_there_yet_say_so():
-    x = cuda.to_device(BASE)
-    for call in (fastrelu.count_active, lambda x: fastrelu.explain(fastrelu.count_active, x)):
-        with pytest.raises(RuntimeError, match="count_active does not run on a GPU yet"):
-            call(x)
