@@ -389,6 +389,11 @@ def test_jax(jax, recorder):
     kept = [each[3][1] for each in recorder.log if each[0] == "keep"]
     assert [len(views) for views in kept] == [3, 3]
     assert_same(fastrelu.count_active(fakes.JaxArray(X)).array, counts_of(X, -1))
+    recorder.log.clear()
+    empty = fakes.JaxArray(np.zeros((0, 4), "f"))
+    y, slope = fastrelu.leaky_relu_backward_with_slope_grad(empty, empty, SLOPE, axis=1)
+    assert (y.array.shape, slope.array.tolist()) == ((0, 4), [0] * 4)
+    assert len([each for each in recorder.log if each[0] == "keep"]) == 1  # of the empty one nothing is in use
     with pytest.raises(TypeError, match="counts is a JAX array, which cannot be written to"):
         fastrelu.relu_with_counts(fakes.JaxArray(X), fakes.JaxArray(np.zeros(7, np.int64)))
     jax.numpy.empty = lambda shape, dtype, device: fakes.JaxArray(np.zeros(shape, "i" if dtype == np.int64 else dtype))
