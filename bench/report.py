@@ -19,7 +19,7 @@ import cuda_report  # noqa: E402
 import results  # noqa: E402
 
 from fastrelu._bench import machine, plot, view  # noqa: E402
-from fastrelu._bench.cases import MASK_MODES  # noqa: E402
+from fastrelu._bench.cases import MASK_MODES, SUM_MODES  # noqa: E402
 
 Record = Mapping[str, Any]
 Result = Mapping[str, Any]
@@ -150,14 +150,22 @@ MASK_COLUMNS = (
 )
 
 
+def _beside(
+    cases: Sequence[Record], modes: Sequence[str], columns: Iterable[tuple[str, Sequence[str]]]
+) -> list[Sequence[str]]:
+    """Return a row for each of fastrelu's cases in some modes: the time, and how many times as long others take."""
+    chosen = [row for row in cases if row["mode"] in modes]
+    rows = []
+    for own in (row for row in chosen if row["provider"] == OURS):
+        others = {row["provider"]: row for row in chosen if _key(row) == _key(own)}
+        title = f"{_case_title(own)}, {own['size']:,}"
+        rows.append([title, view.duration(own["median"]), *_ratios(others, own, columns)])
+    return rows
+
+
 def mask_section(cases: Sequence[Record]) -> list[str]:
     """Return the section about masks, or nothing where none were measured."""
-    masked = [row for row in cases if row["mode"] in MASK_MODES]
-    rows = []
-    for own in (row for row in masked if row["provider"] == OURS):
-        others = {row["provider"]: row for row in masked if _key(row) == _key(own)}
-        title = f"{_case_title(own)}, {own['size']:,}"
-        rows.append([title, view.duration(own["median"]), *_ratios(others, own, MASK_COLUMNS)])
+    rows = _beside(cases, MASK_MODES, MASK_COLUMNS)
     if not rows:
         return []
     return [
@@ -167,6 +175,31 @@ def mask_section(cases: Sequence[Record]) -> list[str]:
         " how many times as long the same takes without a mask (forward: it does less then; backward: from x).",
         "",
         *table(["", "fastrelu", *(name for name, _ in MASK_COLUMNS)], rows),
+        "",
+    ]
+
+
+#: Beside a call with sums: the same without them, by fastrelu; what it takes by NumPy and by torch
+SUM_COLUMNS = (
+    ("without sums", ("fastrelu without sums",)),
+    ("NumPy", ("numpy.count_nonzero", "numpy.where + numpy.sum")),
+    ("torch prelu", ("torch prelu",)),
+)
+
+
+def sum_section(cases: Sequence[Record]) -> list[str]:
+    """Return the section about counts and gradients of slopes, or nothing where none were measured."""
+    rows = _beside(cases, tuple(SUM_MODES), SUM_COLUMNS)
+    if not rows:
+        return []
+    return [
+        "### Sums per unit",
+        "",
+        "Passes that also count active elements, see [dead units](dead_units.md), or sum the gradient of the slope, see"
+        " [PReLU](prelu.md). Beside the time, how many times as long the others take; the second column does less: it"
+        " is the plain forward or backward pass.",
+        "",
+        *table(["", "fastrelu", *(name for name, _ in SUM_COLUMNS)], rows),
         "",
     ]
 
@@ -230,7 +263,7 @@ def benchmarks_page(found: Mapping[str, Result]) -> str:
         if loops := result.get("loops"):
             lines += ["", "### A loop of `y = relu(x)`: time of a call, times `numpy.maximum`, MiB held afterwards", ""]
             lines += loop_table(loops)
-        lines += ["", *mask_section(result["cases"])]
+        lines += ["", *mask_section(result["cases"]), *sum_section(result["cases"])]
         lines += ['Below: time of a call (times fastrelu\'s, bytes that must be moved per time). "differs for":']
         lines += [
             "where a provider's result is not that of the plain-Python oracle.",

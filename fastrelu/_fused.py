@@ -59,7 +59,9 @@ class Pass:
             check_out(self.name, self.out, self.shape, self.dtype)
 
     def check_apart(self, argument: str, memory: np.ndarray) -> None:
-        """Raise ValueError if an output shares memory with an input or with `out`."""
+        """Raise ValueError if an output shares memory with an input, with `out`, or with itself."""
+        if not _disjoint(memory):
+            raise shared(self.name, argument)
         # The inputs as they are given: views of other types are copies by now
         for other in (*self.inputs.values(), self.out):
             if _arrays.is_array(other) and np.may_share_memory(memory, other):

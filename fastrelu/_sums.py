@@ -102,6 +102,8 @@ class SumPass(Pass):
         self.result_dtype = COUNT if self.counts else self.dtype
         into = self.outputs.get(self.argument)
         if into is None:
+            if self.argument == "counts":
+                raise TypeError(f"{self.name}: counts must be an array, not NoneType")
             return
         check_sums(self.name, self.argument, into, _arrays.type_name(into), self.result_shape, self.result_dtype)
         self.check_apart(self.argument, into)
@@ -204,8 +206,9 @@ class SumPass(Pass):
         strides = [(0, step) for step in column.strides]
         into = [(each.strides[0], CYCLE) for each in sums]
         self._start(RUN_CYCLE_UNIT, (1, n), (1, block), addresses, strides, sums, into, period)
-        for each in sums:  # what a line at the end of a cycle has beyond it belongs to the beginning
-            each[:, :lanes] += each[:, period:]
+        with np.errstate(all="ignore"):
+            for each in sums:  # what a line at the end of a cycle has beyond it belongs to the beginning
+                each[:, :lanes] += each[:, period:]
         return [each[:, :period].reshape(-1, column.extent) for each in sums]
 
     def _by_columns(self, views: Sequence[np.ndarray], outer: _Axis, column: _Axis) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastrelu._bench import check, machine, oracle, providers, runner, view
-from fastrelu._bench.cases import BACKWARD, FORWARD, MASK_MODES, MASKED, MODES, Case, Operands, make_data
+from fastrelu._bench.cases import BACKWARD, FORWARD, MASK_MODES, MASKED, MODES, SUM_MODES, Case, Operands, make_data
 
 ROOT = Path(__file__).parents[1]
 PLAIN = [each for each in providers.PROVIDERS if not each.module and not each.name.startswith("numba")]
@@ -30,7 +30,8 @@ def test_every_operation_has_its_entries():
     assert set((*FORWARD, *BACKWARD)) == set(oracle.ORACLES)
     ours = [each for each in providers.PROVIDERS if each.name == providers.AUTOMATIC]
     entries = {(name, mode) for name in oracle.ORACLES for mode in MODES if mode != "loop"}
-    assert set(ours[0].code) == entries | {(name, mode) for name in MASKED for mode in MASK_MODES}
+    entries |= {(name, mode) for name in MASKED for mode in MASK_MODES}
+    assert set(ours[0].code) == entries | {(name, mode) for mode, name in SUM_MODES.items()}
     for name in oracle.ORACLES:
         assert any(each.role == "peer" and (name, "new") in each.code for each in providers.PROVIDERS)
 
@@ -126,6 +127,18 @@ def test_a_wrong_mask_is_found(mode):
         runner.race(Case("relu", mode, size=100), [bad], seconds=0, rounds=(1, 1))
 
 
+@pytest.mark.parametrize("mode", SUM_MODES)
+def test_wrong_sums_are_found(mode):
+    code = {
+        "counts": "np.maximum(x, 0, out=out); ",
+        "slope grad": "np.multiply(grad, np.where(x > 0, one, s), out=out); ",
+    }
+    bad = providers.Provider("wrong", "fastrelu", {(SUM_MODES[mode], mode): f"{code.get(mode, '')}sums[:] = 3"})
+    for layout in ("contiguous", "512 columns", "channels first"):
+        with pytest.raises(check.WrongResult, match="sums"):
+            runner.race(Case(SUM_MODES[mode], mode, size=1000, layout=layout), [bad], seconds=0, rounds=(1, 1))
+
+
 def test_in_place_input_is_put_back():
     operands = Operands(Case("relu", "inplace", size=100))
     before = operands["x"].copy()
@@ -151,6 +164,8 @@ def test_free_names():
         (Case("relu", "out", "float32", 10), 80), (Case("relu", "inplace", "float16", 10), 40),
         (Case("relu_backward", "out", "float64", 10), 240), (Case("leaky_relu", "new", "int8", 10), 90),
         (Case("relu", "mask", "float32", 10), 82), (Case("relu_backward", "mask inplace", "float16", 16), 66),
+        (Case("relu", "counts", "float32", 10), 80), (Case("relu", "counts only", "float32", 10), 40),
+        (Case("leaky_relu_backward", "slope grad only", "float32", 10), 80),
     ],
 )  # fmt: skip
 def test_bytes(case, moved):
@@ -223,6 +238,14 @@ def test_masks_have_a_section(report):
         "| relu_backward, out=, with a mask, float32, 10,000 | 2.00 us | 1.50 x |  | 2.00 x |"
         in report.benchmarks_page(made(*rows))
     )
+
+
+def test_sums_have_a_section(report):
+    assert "Sums per unit" not in report.benchmarks_page(made(row("fastrelu", 1e-6)))
+    rows = [row("fastrelu", 2e-6), row("fastrelu without sums", 1e-6), row("numpy.count_nonzero", 9e-6)]
+    rows = [each | {"mode": "counts", "layout": "512 columns"} for each in rows]
+    wanted = "| relu, out=, with counts, float32, 512 columns, 10,000 | 2.00 us | 0.50 x | 4.50 x |  |"
+    assert wanted in report.benchmarks_page(made(*rows))
 
 
 def test_write_readme_keeps_the_rest(report, tmp_path):

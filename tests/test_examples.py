@@ -24,6 +24,10 @@ EXAMPLES = {
     "plot_new_arrays": ([], r"10 results in 2 places\n.*given away: False\nonce the view is gone: True"),
     "plot_one_bit_training": (["sklearn"], r"input: 393,216 bytes .*\n.*mask: 12,288 bytes .*\nthe weights are equal"),
     "plot_sklearn_mlp": (["sklearn"], "the weights are equal"),
+    "plot_trained_slopes": (
+        ["sklearn"],
+        r"fixed slope: loss 0\.\d.*\na slope for each unit: loss 0\.\d.*\nlearned slopes: ",
+    ),
     "plot_two_layer_network": (["sklearn"], "the weights are equal"),
     "plot_without_activation": ([], r"without activation: [3-6]\d\.\d%.*\nwith ReLU: (9\d|100)\.\d%"),
 }

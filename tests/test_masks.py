@@ -258,7 +258,9 @@ def test_any_layout(data):
             if out is None or out.dtype == dtype:
                 y = check(name, some, slope, out=out, bits=bits, target=target, wanted=wanted)
                 if out is None and n:
-                    assert y.strides == np.positive(some[0], dtype=dtype).strides
+                    like = np.positive(some[0], dtype=dtype)  # axes of length 1 may have any strides
+                    long = [axis for axis, extent in enumerate(shape) if extent > 1]
+                    assert [y.strides[axis] for axis in long] == [like.strides[axis] for axis in long]
         if n and some[0].flags.writeable:
             first = some[0].copy(order="K")
             check_twin(name, [first, *some[1:]], slope, target=target, wanted=wanted)

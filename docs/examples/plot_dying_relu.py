@@ -2,9 +2,9 @@
 Dying ReLU units
 ================
 
-A ReLU unit that is negative for every image gets no gradient and never comes back. This example counts such units
-while a network trains with a learning rate that is too high, then tries two remedies: Leaky ReLU, which helps, and
-another derivative at zero, which does not, except where values are exactly zero.
+A ReLU unit that is negative for every image gets no gradient and never comes back. This example counts such units,
+in the forward pass itself, while a network trains with a learning rate that is too high, then tries two remedies:
+Leaky ReLU, which helps, and another derivative at zero, which does not, except where values are exactly zero.
 """
 
 import matplotlib.pyplot as plt
@@ -19,19 +19,22 @@ targets = np.eye(10, dtype=np.float32)[labels]
 
 # %%
 # A two-layer network. It keeps ``z``, the input of the activation: with an ``at_zero`` other than 0 the backward pass
-# may not use the output, which is zero for dead units too.
+# may not use the output, which is zero for dead units too. Once an epoch all images pass through it, with an activation
+# that also counts how often each unit is positive; ``DeadUnits`` holds the counts and says which ones never are.
 
 
-def train(forward, backward, rate, scale=1.0, hidden=128, epochs=30, batch=64):
+def train(count, forward, backward, rate, scale=1.0, hidden=128, epochs=30, batch=64):
     rng = np.random.default_rng(0)
     w1 = (scale * rng.normal(0, np.sqrt(2 / 64), (64, hidden))).astype(np.float32)
     w2 = rng.normal(0, np.sqrt(1 / hidden), (hidden, 10)).astype(np.float32)
     b1, b2 = np.zeros(hidden, np.float32), np.zeros(10, np.float32)
+    dead = fastrelu.DeadUnits(hidden)
     silent, accuracy = [], []
     for epoch in range(epochs + 1):
-        z = images @ w1 + b1
-        silent.append(int((z <= 0).all(axis=0).sum()))  # units that fire for no image at all
-        accuracy.append(float(np.mean((forward(z) @ w2 + b2).argmax(axis=1) == labels)))
+        dead.reset()
+        h = count(images @ w1 + b1, dead.counts)
+        silent.append(dead.indices.size)  # units that fire for no image at all
+        accuracy.append(float(np.mean((h @ w2 + b2).argmax(axis=1) == labels)))
         if epoch == epochs:
             break
         order = rng.permutation(len(images))
@@ -51,9 +54,14 @@ def train(forward, backward, rate, scale=1.0, hidden=128, epochs=30, batch=64):
 
 
 activations = {
-    "ReLU": (fastrelu.relu, fastrelu.relu_backward),
-    "ReLU, at_zero=0.5": (fastrelu.relu, lambda grad, z: fastrelu.relu_backward(grad, z, at_zero=0.5)),
+    "ReLU": (fastrelu.relu_with_counts_, fastrelu.relu, fastrelu.relu_backward),
+    "ReLU, at_zero=0.5": (
+        fastrelu.relu_with_counts_,
+        fastrelu.relu,
+        lambda grad, z: fastrelu.relu_backward(grad, z, at_zero=0.5),
+    ),
     "Leaky ReLU": (
+        lambda z, counts: fastrelu.leaky_relu_with_counts_(z, counts, 0.1),
         lambda z: fastrelu.leaky_relu(z, 0.1),
         lambda grad, z: fastrelu.leaky_relu_backward(grad, z, 0.1),
     ),
@@ -64,7 +72,7 @@ activations = {
 # --------------------------------
 # One large step can push a unit's weights so far that it is negative everywhere. With ReLU it stays there. Leaky ReLU
 # has silent units too, but they still learn, and may come back.
-high = {name: train(*pair, rate=1.5) for name, pair in activations.items()}
+high = {name: train(*functions, rate=1.5) for name, functions in activations.items()}
 low = train(*activations["ReLU"], rate=0.1)
 print(f"ReLU, rate 0.1: {low[0][-1]} of 128 units never fire, accuracy {low[1][-1]:.1%}")
 for name, (silent, accuracy, _) in high.items():
@@ -75,7 +83,7 @@ for name, (silent, accuracy, _) in high.items():
 # ---------------
 # Here all weights of the first layer start as zeros, so every ``z`` is exactly 0. The ReLU of the default,
 # ``at_zero=0``, gives them no gradient, ever. With ``at_zero=0.5``, or with Leaky ReLU, the first step moves them.
-zero = {name: train(*pair, rate=0.1, scale=0.0) for name, pair in activations.items()}
+zero = {name: train(*functions, rate=0.1, scale=0.0) for name, functions in activations.items()}
 for name, (silent, accuracy, _) in zero.items():
     print(f"{name}, start at zero: {silent[-1]} of 128 units never fire, accuracy {accuracy[-1]:.1%}")
 

@@ -20,10 +20,16 @@ MODES = ("new", "out", "inplace", "loop")
 #: One bit per element is written beside the result, or read in place of x
 MASK_MODES = ("mask", "mask inplace")
 MASKED = ("relu", "leaky_relu", "relu_backward", "leaky_relu_backward")
+#: Sums per unit are taken in the same pass, or alone: how many elements are positive, and the gradient of the slope
+SUM_MODES = {"counts": "relu", "counts only": "relu"}
+SUM_MODES |= {"slope grad": "leaky_relu_backward", "slope grad only": "leaky_relu_backward"}
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 TYPES = (*FLOATS, "bfloat16", *INTEGERS, "bool")
-LAYOUTS = ("contiguous", "every other row", "every other column", "transposed", "slope per channel", "byte-swapped")
+LAYOUTS: tuple[str, ...] = (
+    "contiguous", "every other row", "every other column", "transposed", "slope per channel", "byte-swapped",
+    "512 columns", "channels first",
+)  # fmt: skip
 DATA = ("normal", "positive", "negative", "digits", "file")
 
 SLOPE = 0.01
@@ -62,6 +68,16 @@ class Case:
         return self.mode in MASK_MODES
 
     @property
+    def summed(self) -> bool:
+        """Whether something is summed per unit."""
+        return self.mode in SUM_MODES
+
+    @property
+    def writes(self) -> bool:
+        """Whether the result has an element for each of the input."""
+        return not self.mode.endswith("only")
+
+    @property
     def in_place(self) -> bool:
         """Whether an operand is overwritten."""
         return self.mode.endswith("inplace")
@@ -83,7 +99,7 @@ class Case:
         x, result = np.dtype(self.dtype).itemsize, self.result_dtype.itemsize
         if self.masked:
             return self.size * (result + (result if self.backward else x)) + -(-self.size // 8)
-        return self.size * (x + result + (result if self.backward else 0))
+        return self.size * (x + (result if self.writes else 0) + (result if self.backward else 0))
 
     @property
     def possible(self) -> bool:
@@ -147,7 +163,12 @@ class Operands(dict[str, Any]):
         if case.layout == "contiguous":
             return make_data(case.data, case.size, case.dtype)
         rows, columns = rectangle(case.size)
-        shape = {"every other row": (2 * rows, columns), "every other column": (rows, 2 * columns)}
+        shape: dict[str, tuple[int, ...]] = {
+            "every other row": (2 * rows, columns),
+            "every other column": (rows, 2 * columns),
+        }
+        images = max(1, case.size // (256 * 56 * 56))
+        shape |= {"512 columns": (max(1, case.size // 512), 512), "channels first": (images, 256, 56, 56)}
         full = shape.get(case.layout, (rows, columns))
         array = make_data(case.data, math.prod(full), case.dtype).reshape(full)
         if case.layout == "every other row":
@@ -191,6 +212,15 @@ class Operands(dict[str, Any]):
             return np.packbits(~(self["x"] <= 0), bitorder="little")
         return np.zeros(-(-self["x"].size // 8), np.uint8)
 
+    def axis(self) -> int:
+        """Return the axis along which the units lie."""
+        return 1 if self.case.layout == "channels first" else -1
+
+    def sums(self) -> np.ndarray:
+        """Return room for a sum per unit, of zeros: counts, or the gradient of each slope."""
+        units = self["x"].shape[self["axis"]]
+        return np.zeros(units, self.case.result_dtype if self.case.backward else np.int64)
+
     def reference(self) -> tuple[Any, ...]:
         """Return all operands of the operation, as the oracle wants them."""
         operation = self.case.operation
@@ -218,6 +248,9 @@ _MAKERS: Mapping[str, Callable[[Operands], Any]] = {
     "grad": Operands.gradient,
     "slope": Operands.slope,
     "bits": Operands.bits,
+    "axis": Operands.axis,
+    "others": lambda o: tuple(k for k in range(o["x"].ndim) if k != o["axis"] % o["x"].ndim),
+    "sums": Operands.sums,
     "zeros": lambda o: _filled(o, o["x"].dtype),
     "mask": lambda o: _filled(o, np.bool_),
     "scratch": lambda o: _filled(o, o.case.result_dtype),

@@ -79,6 +79,19 @@ class Reference:
         kinds = {"NaN": nan, "Inf": infinite, "-0.0": zero, "values": ~(nan | infinite | zero)}
         return (*found, *(name for name, where in kinds.items() if where.any()))
 
+    def sum_differences(self, operands: Operands) -> tuple[str, ...]:
+        """Name what is wrong with the sums per unit."""
+        rows = np.moveaxis(operands["x"], operands["axis"], 0)
+        if operands.case.backward:
+            grads = np.moveaxis(operands["grad"], operands["axis"], 0)
+            terms = [np.where(x < 0, g.astype(np.float64) * x, 0.0) for g, x in zip(grads, rows, strict=True)]
+            wanted = [each.sum() for each in terms]
+            # Peers sum in the type of the data, some of them one after the other
+            close = np.finfo(self.dtype).eps * np.array([np.abs(each).sum() for each in terms])
+        else:
+            wanted, close = [int(np.count_nonzero(row > 0)) for row in rows], 0
+        return () if (np.abs(operands["sums"] - np.array(wanted)) <= close).all() else ("sums",)
+
     def bit_differences(self, mask: np.ndarray) -> tuple[str, ...]:
         """Name what is wrong with the mask that a forward pass has written."""
         (indices,) = self.where
@@ -131,8 +144,13 @@ def run_once(provider: Provider, names: Names) -> Any:
 
 def check(provider: Provider, names: Names, reference: Reference) -> tuple[str, ...]:
     """Return how a provider differs on the array that is about to be timed; None of fastrelu's may."""
-    found = reference.differences(run_once(provider, names)) if provider.computes else ()
     case = names.case
+    if case.summed:
+        names["sums"][...] = 0
+    result = run_once(provider, names) if provider.computes else None
+    found = reference.differences(result) if provider.computes and case.writes else ()
+    if case.summed and provider.computes:
+        found += reference.sum_differences(names.operands)
     if case.masked and not case.backward and "bits" in free_names(provider.code[case.operation, case.mode]):
         found += reference.bit_differences(names["bits"])
     names.operands.restore()
@@ -148,7 +166,7 @@ _known: dict[tuple[str, str, str, str], tuple[str, ...]] = {}
 def special(provider: Provider, case: Case) -> tuple[str, ...]:
     """Return the special values, and slopes above 1, for which a provider differs from the oracle."""
     dtype = np.dtype(case.dtype)
-    if not is_float(dtype) or not provider.computes:
+    if not is_float(dtype) or not provider.computes or case.summed:
         return ()
     key = (provider.name, case.operation, case.mode, case.dtype)
     if key not in _known:

@@ -201,6 +201,24 @@ _NUMPY = [
             (RB, "mask inplace"): "grad *= np.unpackbits(bits, count=x.size, bitorder='little')",
         },
     ),
+    Provider(
+        "numpy.count_nonzero", "peer",
+        {
+            (R, "counts"): "np.maximum(x, 0, out=out); sums += np.count_nonzero(x > 0, axis=others)",
+            (R, "counts only"): "sums[:] = np.count_nonzero(x > 0, axis=others)",
+        },
+    ),
+    Provider(
+        "numpy.where + numpy.sum", "peer",
+        {
+            (LB, "slope grad"): (
+                "np.multiply(grad, np.where(x > 0, one, s), out=out);"
+                " np.sum(np.where(x < 0, grad * x, 0), axis=others, out=sums)"
+            ),
+            (LB, "slope grad only"): "np.sum(np.where(x < 0, grad * x, 0), axis=others, out=sums)",
+        },
+        dtypes=("float32", "float64"),  # of float16, a call takes 3 s for 64,000,000 elements
+    ),
     Provider("numpy.heaviside", "peer", {
         (RG, "new"): "np.heaviside(x, 0)", (RG, "out"): "np.heaviside(x, 0, out=out)",
         (RG, "inplace"): "np.heaviside(x, 0, out=x)",
@@ -312,6 +330,24 @@ def _torch() -> Provider:
     )  # fmt: skip
 
 
+def _torch_prelu() -> Provider:
+    plain = _torch()
+
+    def weight(names: Names) -> Any:
+        shape = [1 if axis in names["others"] else extent for axis, extent in enumerate(names["x"].shape)]
+        return importlib.import_module("torch").full(shape, names["slope"], dtype=plain.names["tx"](names).dtype)
+
+    pair: dict[str, Maker] = {
+        "pair": lambda names: [None, None], "tw": weight,
+        "tsums": lambda names: importlib.import_module("torch").from_numpy(names["sums"]),
+    }  # fmt: skip
+    code = "pair[:] = aten._prelu_kernel_backward(tg, tx, tw); torch.sum(pair[1], others, out=tsums)"
+    return Provider(
+        "torch prelu", "peer", {(LB, "slope grad"): code, (LB, "slope grad only"): code}, {**plain.names, **pair},
+        module="torch", install=PEERS, set_threads=plain.set_threads, result=lambda names: names["pair"][0].numpy(),
+    )  # fmt: skip
+
+
 def _jax_function(names: Names) -> Any:
     jax = importlib.import_module("jax")
     jax.config.update("jax_enable_x64", True)  # else float64 input becomes float32
@@ -369,7 +405,7 @@ def _ours(name: str, target: str | None) -> Provider:
         code[operation, "inplace"] = f"fastrelu.{operation}_({arguments}{forced})"
 
     if target is None:
-        code |= _with_mask()
+        code |= _with_mask() | _SUMS
 
     def threads(count: int) -> None:
         importlib.import_module("numba").set_num_threads(count)
@@ -387,6 +423,22 @@ def _with_mask() -> dict[tuple[str, str], str]:
         code[operation, "mask"] = f"fastrelu.{name}({arguments}, out=out{into})"
         code[operation, "mask inplace"] = f"fastrelu.{name}_({arguments}{into})"
     return code
+
+
+_SUMS = {
+    (R, "counts"): "fastrelu.relu_with_counts(x, sums, axis=axis, out=out)",
+    (R, "counts only"): "fastrelu.count_active(x, axis=axis, out=sums)",
+    (LB, "slope grad"): (
+        "fastrelu.leaky_relu_backward_with_slope_grad(grad, x, slope, axis=axis, out=out, slope_out=sums)"
+    ),
+    (LB, "slope grad only"): "fastrelu.leaky_relu_slope_grad(grad, x, axis=axis, out=sums)",
+}
+
+
+def _ours_without_sums() -> Provider:
+    plain = _ours(AUTOMATIC, None).code
+    code = {key: plain[key[0], "out"] for key in _SUMS}
+    return Provider("fastrelu without sums", "fastrelu", code, {"fastrelu": module("fastrelu")}, computes=False)
 
 
 def _ours_without_mask() -> Provider:
@@ -456,6 +508,7 @@ PROVIDERS: tuple[Provider, ...] = (
     _raw(),
     _default_slope(),
     _ours_without_mask(),
+    _ours_without_sums(),
     _python(),
     *_NUMPY,
     _SKLEARN,
@@ -465,6 +518,7 @@ PROVIDERS: tuple[Provider, ...] = (
     _loop("fastrelu in @njit", "fastrelu", True),
     _loop("formula in @njit", "peer", False),
     _torch(),
+    _torch_prelu(),
     _JAX,
     _c("plain"),
     _c("stream"),

@@ -11,6 +11,8 @@ from .runner import Race
 
 MODES = {"new": "new array", "out": "out=", "inplace": "in place", "loop": "in an @njit loop"}
 MODES |= {"mask": "out=, with a mask", "mask inplace": "in place, with a mask"}
+MODES |= {"counts": "out=, with counts", "counts only": "counts alone"}
+MODES |= {"slope grad": "out=, with the slope's gradient", "slope grad only": "the slope's gradient alone"}
 #: Columns of a terminal that the names and notes take, and that each size takes
 NAMES_WIDTH, SIZE_WIDTH = 56, 24
 
