@@ -1,6 +1,7 @@
 """The GPU benchmark: ``python bench/cuda_bench.py [all | bandwidth | calls | tune] [--output FILE]``.
 
-`bandwidth` times forward, in place and backward, and forward and backward with a mask of one bit per element, from
+`bandwidth` times forward, in place and backward, forward and backward with a mask of one bit per element, and passes
+with counts and with the gradient of a slope, for rows of 256 units, from
 1 KiB to 4 GiB with CUDA events, as GB/s and as a share of a device-to-device copy of the same size measured in the same
 rounds, beside torch and CuPy. `calls` times the host's side of a call on a small array. `tune` compares block sizes,
 loads in flight and grids. fastrelu is checked against its oracle before anything is timed. Writes one JSON file with
@@ -116,12 +117,22 @@ def providers(operation: str, dtype: str, n: int) -> tuple[dict[str, Run], dict[
         runs["fastrelu"] = lambda: fastrelu.relu_backward_from_mask(grad, mask, out=y)
         runs["fastrelu from x"] = lambda: fastrelu.relu_backward(grad, x, out=y)
         runs["torch"] = lambda: torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=y)
+    elif operation == "counted":
+        rows, into = x.reshape(-1, 256), y.reshape(-1, 256)
+        counts = torch.zeros(256, device="cuda", dtype=torch.int64)
+        runs["fastrelu"] = lambda: fastrelu.relu_with_counts(rows, counts, out=into)
+        runs["torch"] = lambda: (torch.clamp_min(rows, 0, out=into), counts.add_((rows > 0).sum(0)))
+    elif operation == "slope":
+        grad = torch.randn(n, device="cuda", dtype=kind)
+        slope = torch.tensor([0.25], device="cuda", dtype=kind)
+        runs["fastrelu"] = lambda: fastrelu.leaky_relu_backward_with_slope_grad(grad, x, 0.25, out=y)
+        runs["torch"] = lambda: torch.ops.aten._prelu_kernel_backward(x, slope, grad)
     if cupy is not None:
         # CuPy runs on its own current stream: make it torch's, so that one pair of events times everybody
         stream = cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream)
         for name in [name for name in runs if name.startswith("cupy")]:
             runs[name] = _within(stream, runs[name])
-    moved = dict.fromkeys(runs, n * size * (3 if operation in ("backward", "from mask") else 2))
+    moved = dict.fromkeys(runs, n * size * (3 if operation in ("backward", "from mask", "slope") else 2))
     moved["copy"] = 2 * n * size
     if "mask" in operation:
         moved["fastrelu"] = 2 * n * size + n // 8
@@ -149,6 +160,11 @@ def check() -> None:
         assert_same(y.cpu().numpy(), expected("relu", (x,), dtype))
         assert_same(mask.cpu().numpy(), np.packbits(~(x <= 0), bitorder="little"))
         assert_same(fastrelu.relu_backward_from_mask(dg, mask).cpu().numpy(), found)
+        assert int(fastrelu.count_active(dx, axis=None)) == np.count_nonzero(x > 0)
+        products = np.where(x < 0, grad.astype("d") * x.astype("d"), 0)
+        total = torch.zeros((), device="cuda", dtype=torch.float64)
+        fastrelu.leaky_relu_slope_grad(dg, dx, out=total)
+        np.testing.assert_allclose(total.cpu().numpy(), products.sum(), rtol=1e-12, atol=1e-9)
 
 
 def race(runs: dict[str, Run]) -> dict[str, list[float]]:
@@ -191,7 +207,7 @@ def bandwidth() -> list[dict[str, Any]]:
     import torch
 
     rows = []
-    operations = ("forward", "leaky", "masked", "in place", "backward", "from mask")
+    operations = ("forward", "leaky", "masked", "in place", "backward", "from mask", "counted", "slope")
     for operation, dtype, nbytes in itertools.product(operations, DTYPES, SIZES):
         torch.cuda.empty_cache()
         if 4 * nbytes > torch.cuda.mem_get_info()[0]:

@@ -6,7 +6,7 @@ work has sums of its own, which are added in one order, so that the result does 
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -58,6 +58,30 @@ def _zeros(shape: tuple[int, ...], kind: np.dtype, after: int = 0) -> np.ndarray
     return memory[start : start + nbytes].view(kind).reshape(shape)
 
 
+def axis_of(name: str, axis: Any, ndim: int) -> int | None:
+    """Return the axis of the units, counted from the first; None for one sum of all."""
+    if axis is None:
+        return None
+    axis = operator.index(axis)
+    if not -ndim <= axis < ndim:
+        raise np.exceptions.AxisError(axis, ndim, f"{name}: axis")
+    return int(axis % ndim)
+
+
+def argument_of(given: Mapping[str, Any]) -> str:
+    """Return the name of the argument that takes the sums."""
+    return "counts" if "counts" in given else "slope_out" if "slope_out" in given else "out"
+
+
+def check_sums(name: str, argument: str, into: Any, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise what an output deserves that does not take sums of a shape and a type; `what` is what to call it."""
+    if into.shape != shape:
+        raise ValueError(f"{name}: {argument} has shape {into.shape}; it must have {shape}")
+    if into.dtype != COUNT if dtype == COUNT else not np.can_cast(dtype, into.dtype, "same_kind"):
+        wanted = "int64" if dtype == COUNT else f"a type that holds {dtype}"
+        raise TypeError(f"{name}: {argument} must be of {wanted}, not {what}")
+
+
 class SumPass(Pass):
     """A pass with sums per unit: along `axis`, or one for all with ``axis=None``."""
 
@@ -71,27 +95,17 @@ class SumPass(Pass):
 
     def check(self) -> None:
         super().check()
-        axis, ndim = self.options["axis"], len(self.shape)
-        if axis is not None:
-            axis = operator.index(axis)
-            if not -ndim <= axis < ndim:
-                raise np.exceptions.AxisError(axis, ndim, f"{self.name}: axis")
-            axis %= ndim
-        self.axis = axis
+        self.axis = axis_of(self.name, self.options["axis"], len(self.shape))
         self.counts = "grad" not in SUMMED[self.name]
-        self.argument = "counts" if "counts" in self.given else "slope_out" if "slope_out" in self.given else "out"
-        self.result_shape = () if axis is None else (self.shape[axis],)
+        self.argument = argument_of(self.given)
+        self.result_shape = () if self.axis is None else (self.shape[self.axis],)
         self.result_dtype = COUNT if self.counts else self.dtype
         into = self.outputs.get(self.argument)
         if into is None:
             if self.argument == "counts":
                 raise TypeError(f"{self.name}: counts must be an array, not NoneType")
             return
-        if into.shape != self.result_shape:
-            raise ValueError(f"{self.name}: {self.argument} has shape {into.shape}; it must have {self.result_shape}")
-        if into.dtype != COUNT if self.counts else not np.can_cast(self.dtype, into.dtype, "same_kind"):
-            wanted = "int64" if self.counts else f"a type that holds {self.dtype}"
-            raise TypeError(f"{self.name}: {self.argument} must be of {wanted}, not {_arrays.type_name(into)}")
+        check_sums(self.name, self.argument, into, _arrays.type_name(into), self.result_shape, self.result_dtype)
         self.check_apart(self.argument, into)
 
     def run(self, key: _again.Key | None) -> Any:

@@ -4,14 +4,14 @@
 ``_launch`` how they are launched, ``_libraries`` whose arrays we take, ``_arguments`` what we ask of those, ``_call``
 one call on them, ``_quick`` a short way for the commonest, ``_staging`` host arrays, ``_driver`` and ``_status`` what
 is there to run on. ``_fused`` is a call of a function that does more in a pass than an operation does; ``_masks`` and
-``_mask_kernels`` are one kind of these.
+``_mask_kernels`` are one kind of these, ``_sums`` and ``_sum_kernels`` another.
 """
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .._operations import MASKED
+from .._operations import SUMMED
 from ._status import require, status_line, unavailable
 
 __all__ = [
@@ -105,17 +105,25 @@ def fused(
         What the function takes besides.
     """
     require()
-    return _fused_pass(name, inputs, outputs, target).run()
+    return _fused_pass(name, inputs, outputs, target, **options).run()
 
 
-def _fused_pass(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None) -> Any:
+def _fused_pass(
+    name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None, **options: Any
+) -> Any:  # fmt: skip
     """Return a checked call of a function that does more than an operation."""
-    if name not in MASKED:
-        raise RuntimeError(f"{name} does not run on a GPU yet; copy the data to the host")
+    on_device = any(is_device_array(value) for value in (*inputs.values(), *outputs.values()))
+    if on_device:
+        _check_target(name, target)
+    if name in SUMMED:
+        from . import _sums
+
+        if not on_device:
+            raise RuntimeError(f"{name} does not run on a GPU from host memory; copy the arrays to the GPU first")
+        return _sums.SumPass(name, inputs, outputs, **options)
     from . import _masks
 
-    if any(is_device_array(value) for value in (*inputs.values(), *outputs.values())):
-        _check_target(name, target)
+    if on_device:
         return _masks.MaskPass(name, inputs, outputs)
     return _masks.StagedMaskPass(name, inputs, outputs, "cuda")
 
@@ -144,5 +152,5 @@ def describe_fused(
 ) -> tuple[str, dict[str, str]]:
     """Return what `describe` does, of a call of `fused`."""
     described = describe(name, [*inputs.values(), *outputs.values()], None, target)
-    _fused_pass(name, inputs, outputs, target)
+    _fused_pass(name, inputs, outputs, target, **options)
     return described

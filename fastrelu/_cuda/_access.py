@@ -238,6 +238,28 @@ def _apply_compiled(name, loop, order, lanes):
     return apply
 
 
+def _term_compiled(name, loop, order):
+    @intrinsic
+    def term(typing_context, loaded, scalars):
+        number = compute_type(loop)
+        kind, sum_type = (types.boolean, types.int64) if name == "positive" else (types.float64, types.float64)
+        operand_type = number if name == "positive" else types.float64
+        count = 1 if name == "positive" else 2
+
+        def generate(context, builder, signature_, arguments):
+            operands = []
+            for source, j in order[:count]:
+                value = builder.extract_value(arguments[source == "scalar"], j)
+                value = value if source == "scalar" else builder.extract_value(value, 0)
+                operands.append(context.cast(builder, value, number, operand_type))
+            found = context.compile_internal(builder, formula(name), signature(kind, *[operand_type] * count), operands)
+            return context.cast(builder, found, kind, sum_type)
+
+        return sum_type(loaded, scalars), generate
+
+    return term
+
+
 def _unravel_compiled(operands, axes):
     @intrinsic
     def unravel(typing_context, index, shape, strides):
@@ -386,6 +408,16 @@ def _apply_simulated(name, loop, order, lanes):
     return apply
 
 
+def _term_simulated(name, loop, order):
+    function, counts = formula(name), name == "positive"
+
+    def term(loaded, scalars):
+        operands = [scalars[j] if source == "scalar" else loaded[j][0] for source, j in order]
+        return np.int64(function(operands[0])) if counts else function(*map(np.float64, operands[:2]))
+
+    return term
+
+
 def _unravel_simulated(operands, axes):
     def unravel(index, shape, strides):
         offsets = [0] * operands
@@ -433,6 +465,9 @@ loader = _choose(_load_simulated, _load_compiled)
 storer = _choose(_store_simulated, _store_compiled)
 #: ``applier(name, loop, order, lanes)`` returns ``apply(loaded, uniforms, scalars)``: the formula, lane by lane.
 applier = _choose(_apply_simulated, _apply_compiled)
+#: ``termer(name, loop, order)`` returns ``term(loaded, scalars)``: what an element adds to a sum. "positive" makes
+#: an int64 of one operand in the loop's type, "slope_term" a float64 of two.
+termer = _choose(_term_simulated, _term_compiled)
 #: ``unraveler(operands, axes)`` returns ``unravel(index, shape, strides)``: where a row starts in each operand.
 unraveler = _choose(_unravel_simulated, _unravel_compiled)
 #: ``mover(operands)`` returns ``move(starts, k, steps)``: each operand's place, k steps on.

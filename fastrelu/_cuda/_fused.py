@@ -23,8 +23,8 @@ class Pass:
     #: Names of the functions that this kind of pass serves, with the operation whose rules of types each follows.
     functions: ClassVar[Mapping[str, str]]
 
-    def __init__(self, name: str, inputs: Arguments, outputs: Arguments) -> None:
-        self.name, self.given = name, {**inputs, **outputs}
+    def __init__(self, name: str, inputs: Arguments, outputs: Arguments, **options: Any) -> None:
+        self.name, self.given, self.options = name, {**inputs, **outputs}, options
         self.library = the_library(name, tuple(self.given), tuple(self.given.values()))
         first, operation = next(iter(inputs)), self.functions[name]
         if _libraries.library_of(inputs[first]) is None:
@@ -63,9 +63,17 @@ class Pass:
                 raise misfit(self.name, argument, value.shape, self.shape)
         return value
 
+    def writes(self) -> bool:
+        """Say whether `out` is the function's element-wise result."""
+        return True
+
+    def idle(self) -> bool:
+        """Say whether there is nothing to write."""
+        return 0 in self.shape
+
     def check(self) -> None:
         """Raise what the arguments deserve."""
-        if "out" in self.outputs:
+        if "out" in self.outputs and self.writes():
             check_out(self.name, self.outputs["out"], self.shape, self.loop)
         for argument, view in self.outputs.items():
             check_aligned(self.name, argument, view)
@@ -73,7 +81,7 @@ class Pass:
 
     def check_apart(self, argument: str) -> None:
         """Raise ValueError if an output shares memory with an input or with `out`."""
-        others = [*self.views, *(view for key, view in self.outputs.items() if key == "out")]
+        others = [*self.views, *(view for key, view in self.outputs.items() if key == "out" != argument)]
         if any(touches(self.outputs[argument], other) for other in others):
             raise shared(self.name, argument)
 
@@ -90,14 +98,14 @@ class Pass:
         return self.outputs[argument]
 
     def launch(self, work: Callable[[], None]) -> None:
-        """Launch, in order with the other streams that the arrays are used on; nothing for empty data."""
-        if 0 not in self.shape:
+        """Launch, in order with the other streams that the arrays are used on, if there is something to write."""
+        if not self.idle():
             in_order(self.stream, self.others, self.device, work)
 
     def leave(self, argument: str) -> Any:
         """Return what the caller gets for an output: what was given, or the new array."""
         result = self._new.get(argument, self.given[argument])
-        if 0 not in self.shape:
+        if not self.idle() and 0 not in self.outputs[argument].shape:
             result = self.library.finish(result, self.outputs[argument], self.views)
         if argument not in self._new:
             self.library.written(result)

@@ -15,6 +15,13 @@ MAX_BLOCKS = 0
 #: Below this many tiles of `VECTORS` per multiprocessor, threads take one vector each: more blocks, filling the device.
 FILL = 2
 
+#: Threads of a pass with sums, about: what an H200 holds at once. More units take more, and few terms each fewer.
+SUM_THREADS = 1 << 18
+#: Terms that a thread adds up at least, if there are so many: each thread leaves a sum in memory.
+SUM_TERMS = 32
+#: Sums that a thread of a later pass adds up, one after the other: three such passes make one sum of `SUM_THREADS`.
+SUM_FOLD = 64
+
 #: What the hardware allows in a grid's first dimension.
 GRID_LIMIT = (1 << 31) - 1
 

@@ -17,7 +17,8 @@ _CODES = {
 
 def code_of(dtype: np.dtype) -> str | None:
     """Return the type character that kernels know; None for a type without a loop."""
-    if dtype == _ml_dtypes.bfloat16():
+    bfloat16 = _ml_dtypes.bfloat16()
+    if bfloat16 is not None and dtype == bfloat16:  # to NumPy, float64 is equal to None
         return "E"
     return _CODES.get(f"{dtype.kind}{dtype.itemsize}") if dtype.isnative else None
 

@@ -1,6 +1,7 @@
 """These tests run under Numba's simulator (``test_cuda_simulator.py`` starts them), on a GPU, or not at all."""
 
 import os
+import sys
 
 import pytest
 
@@ -13,6 +14,7 @@ if SIMULATED:
     collect_ignore += ["test_ptx.py", "test_gpu.py"]
 elif target.unavailable():
     collect_ignore += ["test_values.py", "test_layouts.py", "test_calls.py", "test_staging.py", "test_masks.py"]
+    collect_ignore += ["test_sums.py"]
 
 
 def pytest_collection_modifyitems(items):
@@ -42,3 +44,38 @@ def tiny_blocks(monkeypatch):
 
     monkeypatch.setattr(_settings, "BLOCK", 4)
     monkeypatch.setattr(_settings, "VECTORS", 2)
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """Use a driver that runs nothing and writes down what it is asked."""
+    from fastrelu._cuda import _driver
+
+    from . import fakes
+
+    driver = fakes.Driver()
+    monkeypatch.setattr(_driver, "get", lambda: driver)
+    return driver
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    """Have a stand-in imported as torch."""
+    from fastrelu._cuda import _libraries
+
+    from . import fakes
+
+    module = fakes.torch()
+    monkeypatch.setitem(sys.modules, "torch", module)
+    monkeypatch.setattr(_libraries, "TORCH", _libraries._Torch())
+    return module
+
+
+@pytest.fixture
+def jax(monkeypatch):
+    """Have a stand-in imported as jax."""
+    from . import fakes
+
+    module = fakes.jax()
+    monkeypatch.setitem(sys.modules, "jax", module)
+    return module

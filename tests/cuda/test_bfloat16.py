@@ -1,6 +1,7 @@
 """bfloat16 on a GPU, beside other types: the values of each operation are in `test_values.py`."""
 
 import ctypes
+import sys
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ import pytest
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
 import fastrelu  # noqa: E402
-from fastrelu import _cuda  # noqa: E402
+from fastrelu import _cuda, _ml_dtypes  # noqa: E402
 from fastrelu._bench.oracle import assert_same, expected  # noqa: E402
-from fastrelu._cuda import _dlpack  # noqa: E402
+from fastrelu._cuda import _dlpack, _types  # noqa: E402
 from fastrelu._cuda._numba import SIMULATED, cuda  # noqa: E402
 
 from .data import specials  # noqa: E402
@@ -21,6 +22,12 @@ pytestmark = [
     pytest.mark.usefixtures("tiny_blocks"),
 ]
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+
+def test_float64_is_not_bfloat16_where_nobody_has_imported_ml_dtypes(monkeypatch):
+    monkeypatch.setattr(_ml_dtypes, "_found", None)
+    monkeypatch.delitem(sys.modules, "ml_dtypes")
+    assert [_types.code_of(np.dtype(code)) for code in "efd"] == ["e", "f", "d"]
 
 
 def test_types_of_results():

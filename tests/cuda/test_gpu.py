@@ -8,7 +8,7 @@ import pytest
 import fastrelu
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._operations import MASKED, OPERATIONS
+from fastrelu._operations import MASKED, OPERATIONS, SUMMED, WRITTEN
 
 from .data import listed, masked_case, operands_for, specials
 
@@ -149,6 +149,61 @@ def test_large_host_arrays_with_masks():
     x = specials("f", 40_000_003)
     for found, wanted in zip(fastrelu.relu_with_mask(x, target="cuda"), fastrelu.relu_with_mask(x), strict=True):
         assert_same(found, wanted)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", SUMMED)
+@pytest.mark.parametrize("code", "efd")
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_sums_of_every_library(library, name, code, axis):
+    rng, put = np.random.default_rng(0), LIBRARIES[library]
+    # multiples of 1/4, whose sums are exact, whatever their order
+    data = [(rng.integers(-9, 10, (1003, 65)) / 4).astype(code) for each in SUMMED[name] if each != "negative_slope"]
+    slopes = [0.25] if "negative_slope" in SUMMED[name] else []
+    counts = np.full(() if axis is None else data[0].shape[axis], 3)
+    given = [*data, *([counts] if name.endswith("counts") else [])]
+    arrays = [put(each) for each in given]
+    if library == "jax" and name.endswith("counts"):
+        with pytest.raises(TypeError, match="JAX"):
+            public(name)(*arrays, *slopes, axis=axis)
+        return
+    results = listed(public(name)(*arrays, *slopes, axis=axis))
+    for result, wanted in zip(results, listed(public(name)(*given, *slopes, axis=axis)), strict=True):
+        assert type(result) is type(arrays[0])
+        assert_same(to_host(result), np.asarray(wanted))
+    if name.endswith("counts"):
+        assert_same(to_host(arrays[-1]), counts)
+    if name in WRITTEN and library != "jax":
+        twin = public(name + "_")(*arrays, *slopes, axis=axis)
+        wanted = public(name + "_")(*given, *slopes, axis=axis)
+        assert_same(to_host(twin), np.asarray(wanted))
+        assert_same(to_host(arrays[0]), given[0])
+
+
+def test_sums_in_one_order_on_any_run():
+    torch = pytest.importorskip("torch")
+    grad, x = (torch.randn(1 << 22, 3, device="cuda", dtype=torch.float64) for _ in range(2))
+    found = [to_host(fastrelu.leaky_relu_slope_grad(grad, x, axis=axis)) for axis in (1, None) for _ in range(5)]
+    for each in found[:5]:
+        assert_same(each, found[0])
+    for each in found[5:]:
+        assert_same(each, found[5])
+    exact = fastrelu.leaky_relu_slope_grad(to_host(grad), to_host(x))
+    assert found[5] == pytest.approx(exact, rel=1e-14, abs=1e-10)
+
+
+def test_counts_of_more_than_2_to_the_31_elements():
+    torch = pytest.importorskip("torch")
+    n = (1 << 31) + 12_345
+    if torch.cuda.mem_get_info()[0] < 3 * n:
+        pytest.skip("the GPU has not enough memory")
+    x = torch.ones(n, dtype=torch.int8, device="cuda")
+    x[[0, 1 << 31, n - 1]] = -1
+    assert int(fastrelu.count_active(x, axis=None)) == n - 3
+    assert fastrelu.count_active(x.reshape(-1, 1), axis=1).tolist() == [n - 3]
+    counts = torch.zeros((), dtype=torch.int64, device="cuda")
+    assert fastrelu.relu_with_counts_(x, counts, axis=None) is x
+    assert int(counts) == int(x.sum(dtype=torch.int64)) == n - 3
 
 
 @pytest.mark.parametrize("library", ["torch", "cupy"])
@@ -315,8 +370,10 @@ def test_launches_are_prepared():
     from fastrelu._cuda._kernels import Spec
     from fastrelu._cuda._launch import prepared
     from fastrelu._cuda._mask_kernels import MaskSpec
+    from fastrelu._cuda._sum_kernels import SumSpec
 
     assert prepared(Spec("relu", "f", ("array",), ("f",), "f", 1)).load(0)
+    assert prepared(SumSpec("count_active", "f", ("array",), ("f",), "", 1, "q", True)).load(0)
     assert prepared(MaskSpec("relu_with_mask", "f", ("array",), ("f",), "f", 4, 1)).load(0)
 
 

@@ -1,14 +1,13 @@
 """The functions with masks: bit for bit, in any layout, of any library, in order with other streams, from the host."""
 
 import sys
-import types
 
 import numpy as np
 import pytest
 
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _dlpack, _driver, _libraries, _mask_kernels, _masks, _settings
+from fastrelu._cuda import _libraries, _mask_kernels, _masks, _settings
 from fastrelu._cuda._numba import SIMULATED, cuda
 from fastrelu._operations import MASKED, OPERATIONS
 from fastrelu._operations import typecodes as codes_of
@@ -246,13 +245,6 @@ def test_a_slope_or_a_mask_in_the_memory_of_the_output(tiny_blocks):
 # ---- Whose arrays, in which order, and what is refused ---------------------------------------------------------------
 
 
-@pytest.fixture
-def recorder(monkeypatch):
-    driver = fakes.Driver()
-    monkeypatch.setattr(_driver, "get", lambda: driver)
-    return driver
-
-
 @simulated
 def test_work_is_ordered_after_producers_and_before_consumers(recorder, monkeypatch):
     seen, launch = [], _masks.launch
@@ -272,14 +264,6 @@ def test_work_is_ordered_after_producers_and_before_consumers(recorder, monkeypa
     fastrelu.relu_backward_from_mask_(x, mask)
     assert recorder.log == [("wait", 22, 44), "launch", ("wait", 44, 22)]
     assert seen == [11, 22]
-
-
-@pytest.fixture
-def torch(monkeypatch):
-    module = fakes.torch()
-    monkeypatch.setitem(sys.modules, "torch", module)
-    monkeypatch.setattr(_libraries, "TORCH", _libraries._Torch())
-    return module
 
 
 @simulated
@@ -316,63 +300,29 @@ def test_cupy(monkeypatch):
     assert streams == [66, 66]
 
 
-class OnlyDLPack:
-    """An array in GPU memory with nothing but DLPack."""
-
-    def __init__(self, array):
-        self.array = array
-
-    def __dlpack_device__(self):
-        return _dlpack.CUDA, 0
-
-    def __dlpack__(self, *, stream=None):
-        return self.array.__dlpack__()
-
-
 @simulated
 def test_arrays_with_dlpack_only():
-    check("relu_with_mask", fastrelu.relu_with_mask(OnlyDLPack(BASE)), masked_case("relu_with_mask", BASE)[1])
-    grad, mask = OnlyDLPack(BASE.copy()), OnlyDLPack(bits_of(BASE))
+    check("relu_with_mask", fastrelu.relu_with_mask(fakes.OnlyDLPack(BASE)), masked_case("relu_with_mask", BASE)[1])
+    grad, mask = fakes.OnlyDLPack(BASE.copy()), fakes.OnlyDLPack(bits_of(BASE))
     assert fastrelu.leaky_relu_backward_from_mask_(grad, mask, SLOPE) is grad
     assert_same(grad.array, expected("leaky_relu_backward", (BASE, BASE, SLOPE, SLOPE), "f"))
 
 
-class JaxArray(OnlyDLPack):
-    """What we ask of a JAX array."""
-
-    def devices(self):
-        return {fakes.Gpu()}
-
-
-@pytest.fixture
-def jax(monkeypatch):
-    module = types.ModuleType("jax")
-
-    def adopt(export):
-        pointer, shape, _, dtype, _ = _dlpack.read(export.__dlpack__(stream=7))
-        return JaxArray(fakes.memory(pointer, shape, dtype))
-
-    module.Array = JaxArray
-    module.core = types.SimpleNamespace(Tracer=type("Tracer", (), {}))
-    module.numpy = types.SimpleNamespace(empty=lambda shape, dtype, device: JaxArray(np.zeros(shape, dtype)))
-    module.dlpack = types.SimpleNamespace(from_dlpack=adopt)
-    monkeypatch.setitem(sys.modules, "jax", module)
-    return module
-
-
 @simulated
 def test_jax(jax, recorder):
-    y, mask = fastrelu.leaky_relu_with_mask(JaxArray(BASE), SLOPE)
+    y, mask = fastrelu.leaky_relu_with_mask(fakes.JaxArray(BASE), SLOPE)
     check("leaky_relu_with_mask", (y.array, mask.array), masked_case("leaky_relu_with_mask", BASE)[1])
     # JAX's stream waits for ours, for each of both
     assert [each for each in recorder.log if each[0] == "wait"] == [("wait", 7, 0)] * 2
     assert [each[1:3] for each in recorder.log if each[0] == "keep"] == [(0, 0)] * 2
     for name in MASKED:
-        arguments = [JaxArray(each) if isinstance(each, np.ndarray) else each for each in masked_case(name, BASE)[0]]
+        arguments = [
+            fakes.JaxArray(each) if isinstance(each, np.ndarray) else each for each in masked_case(name, BASE)[0]
+        ]
         with pytest.raises(TypeError, match=f"{name}: out is a JAX array, which cannot be written to"):
             getattr(fastrelu, name + "_")(*arguments)
     with pytest.raises(TypeError, match="mask_out is a JAX array, which cannot be written to"):
-        fastrelu.relu_with_mask(JaxArray(BASE), mask_out=mask)
+        fastrelu.relu_with_mask(fakes.JaxArray(BASE), mask_out=mask)
 
 
 @simulated
@@ -586,10 +536,3 @@ def test_explain_runs_nothing_and_refuses_what_the_call_does(monkeypatch):
     ]:
         with pytest.raises(kind):
             fastrelu.explain(function, data, **kwargs)
-
-
-def test_functions_that_are_not_there_yet_say_so():
-    x = cuda.to_device(BASE)
-    for call in (fastrelu.count_active, lambda x: fastrelu.explain(fastrelu.count_active, x)):
-        with pytest.raises(RuntimeError, match="count_active does not run on a GPU yet"):
-            call(x)

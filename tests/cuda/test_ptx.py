@@ -11,7 +11,8 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip insta
 from fastrelu._cuda._kernels import Spec
 from fastrelu._cuda._mask_kernels import MaskSpec
 from fastrelu._cuda._numba import cuda, types
-from fastrelu._operations import DATA, MASKED, OPERATIONS
+from fastrelu._cuda._sum_kernels import SumSpec
+from fastrelu._operations import DATA, MASKED, OPERATIONS, SUMMED, WRITTEN
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
 
@@ -60,7 +61,33 @@ ELEMENTS = [
 ]
 
 
+def sum_spec(name, code, across, axes=1, slope="scalar", result=""):
+    roles = tuple(slope if argument == "negative_slope" else "array" for argument in SUMMED[name])
+    stored = tuple(code if role == "array" else "" for role in roles)
+    sums = "q" if "grad" not in SUMMED[name] else "dd" if code == "d" else "d"
+    written, adds = code if name in WRITTEN else "", bool(result) and name.endswith("counts")
+    return SumSpec(name, code, roles, stored, written, axes, sums, across, result, adds)
+
+
+SUMS = [sum_spec(name, code, True) for name in SUMMED for code in "eEfd"]
+SUMS += [sum_spec("relu_with_counts", code, False) for code in "?bIq"]
+SUMS += [
+    sum_spec("relu_with_counts", "f", True, result="q"),
+    sum_spec("count_active", "f", False, axes=4, result="q"),
+    sum_spec("leaky_relu_backward_with_slope_grad", "f", False, axes=2, slope="array"),  # NCHW, a slope per channel
+    sum_spec("leaky_relu_slope_grad", "E", True, result="E"),
+    SumSpec("leaky_relu_slope_grad", "f", ("array", "scalar"), ("f", ""), "", 1, "d", True),
+    *(SumSpec("fold", sums[0], ("array",), (sums[0],), "", 1, sums, True) for sums in ("q", "d", "dd")),
+    SumSpec("fold", "q", ("array",), ("q",), "", 1, "q", False, "q", True),
+    SumSpec("fold", "d", ("array",), ("d",), "", 1, "dd", False, "d"),
+    SumSpec("fold", "d", ("array",), ("d",), "", 1, "d", False, "e"),
+]
+
+
 def label(spec):
+    if isinstance(spec, SumSpec):
+        ends = f"-{'+=' if spec.adds else '='}{spec.result}" if spec.result else ""
+        return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.axes}-{spec.sums}-{spec.across:d}{ends}"
     if isinstance(spec, MaskSpec):
         return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.width}-{spec.axes}"
     axes = f"-{spec.axes} axes" if spec.axes else ""
@@ -84,7 +111,7 @@ def check(ptx, spec):
     assert not re.search(r"\bcall\b", ptx), "a call that was not inlined"
     # every access names its kind of memory
     assert not re.search(r"\b(ld|st)\.(v\d\.)?[busf]\d+\s", ptx), "a generic access"
-    if spec.loop != "d":
+    if spec.loop != "d" and "d" not in getattr(spec, "sums", ""):
         assert not re.search(r"\.f64\b", ptx), "float64"
 
 
@@ -160,6 +187,23 @@ def test_elements_beside_a_mask(spec, capability, tmp_path):
     assemble(ptx, capability, tmp_path)
 
 
+@pytest.mark.parametrize("capability", CAPABILITIES[::2], ids=str)
+@pytest.mark.parametrize("spec", SUMS, ids=label)
+def test_sums(spec, capability, tmp_path):
+    ptx = compile_to_ptx(spec, capability)
+    check(ptx, spec)
+    assert not re.search(r"\b(atom|red|shfl|bar)\.", ptx)  # the order of the sums is ours
+    if spec.sums == "dd":  # contracted, they would not be the sums of the CPU
+        assert not re.search(r"\bfma\.", ptx)
+    # the loops over threads and elements compare 64-bit numbers, made of a 64-bit product
+    assert re.search(r"\bmul\.wide\.[su]32\b", ptx)
+    assert len(re.findall(r"\bsetp\.(lt|ge|gt|le)\.s64\b", ptx)) >= 2
+    assert not re.search(r"\bsetp\.(lt|ge|gt|le)\.s32\b", ptx)
+    report = assemble(ptx, capability, tmp_path)
+    if report:
+        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in report
+
+
 def test_bits_are_no_numbers_on_the_way():
     for name in ("relu_backward_from_mask", "leaky_relu_backward_from_mask"):
         ptx = compile_to_ptx(mask_spec(name, "f", 4), (9, 0))
@@ -181,5 +225,5 @@ def test_bfloat16_computes_in_float32():
 
 
 def test_nothing_is_flushed_to_zero():
-    for spec in (*(spec_of(name, "f") for name in OPERATIONS), *(mask_spec(name, "f", 4) for name in MASKED)):
+    for spec in (*(spec_of(name, "f") for name in OPERATIONS), *(mask_spec(name, "f", 4) for name in MASKED), *SUMS):
         assert ".ftz" not in compile_to_ptx(spec, (9, 0))

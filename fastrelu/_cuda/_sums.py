@@ -1,0 +1,128 @@
+"""Calls of the functions with sums, on device arrays, and their launches."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import _sums
+from .._operations import SUMMED, WRITTEN
+from . import _fused, _settings
+from ._arguments import new
+from ._call import _limit, _number, write_apart
+from ._launch import prepared
+from ._layout import broadcast, coalesce, flat_grid
+from ._masks import _code
+from ._sum_kernels import SUM_BYTES, SumSpec
+from ._view import View
+
+
+class SumPass(_fused.Pass):
+    """A pass on device arrays with sums per unit: along `axis`, or one for all with ``axis=None``."""
+
+    functions: ClassVar = _sums.SumPass.functions
+
+    def writes(self) -> bool:
+        return self.name in WRITTEN
+
+    def idle(self) -> bool:
+        return 0 in self.shape and (self.argument == "counts" or 0 in self.result_shape)
+
+    def check(self) -> None:
+        super().check()
+        self.axis = _sums.axis_of(self.name, self.options["axis"], len(self.shape))
+        self.argument = _sums.argument_of(self.given)
+        self.result_shape = () if self.axis is None else (self.shape[self.axis],)
+        self.result_dtype = self.loop if "grad" in SUMMED[self.name] else _sums.COUNT
+        into = self.outputs.get(self.argument)
+        if into is not None:
+            what = f"a {self.library.label} of dtype {into.dtype}"
+            _sums.check_sums(self.name, self.argument, into, what, self.result_shape, self.result_dtype)
+            self.check_apart(self.argument)
+        elif self.argument == "counts":
+            raise TypeError(f"{self.name}: counts must be an array, not NoneType")
+
+    def run(self) -> Any:
+        result = self.memory(self.argument, self.result_shape, self.result_dtype)
+        if self.argument in self._new and result.dtype != self.result_dtype:
+            raise TypeError(f"{self.name}: the result is of dtype {self.result_dtype}, which JAX holds only with x64")
+        out = self.memory("out", self.shape, self.loop) if self.writes() else None
+        size, units = math.prod(self.shape), math.prod(self.result_shape)
+        stages = stages_of(units, size // max(1, units))
+        nbytes = units * sum(stages[:-1]) * SUM_BYTES * len(_kinds(self.name, self.loop))
+        scratch = new(self.name, self.library, (nbytes,), np.dtype("B"), "C", self.data)[1] if nbytes else None
+        between = scratch.pointer if scratch else 0
+
+        def write(target: View | None) -> None:
+            launch(self.name, self.loop, self.operands, target, self.axis, result, between, self.stream)
+
+        if out is None:
+            self.launch(lambda: write(None))
+        else:
+            self.launch(lambda: write_apart(self.name, self.library, self.views, out, self.stream, write))
+        if scratch:  # in use until the launches are done, as the inputs are
+            self.views.append(scratch)
+        if self.argument == "out":
+            return self.leave("out")
+        results = self.leave("out"), self.leave(self.argument)
+        return results[0] if self.argument == "counts" else results
+
+
+def stages_of(units: int, length: int) -> list[int]:
+    """Return how many sums each launch leaves for each unit of a length; the last leaves one."""
+    slots = min(-(-length // _settings.SUM_TERMS), -(-_settings.SUM_THREADS // max(1, units)))
+    stages = [max(1, slots)]
+    while stages[-1] > 1:
+        stages.append(-(-stages[-1] // _settings.SUM_FOLD))
+    return stages
+
+
+def _kinds(name: str, loop: np.dtype) -> str:
+    """Return the types of a function's sums: a count, a sum, or a sum and what rounding has lost of it."""
+    if "grad" not in SUMMED[name]:
+        return "q"
+    return "dd" if loop == np.float64 else "d"
+
+
+def launch(
+    name: str, loop: np.dtype, operands: Sequence[Any], out: View | None, axis: int | None, result: View,
+    scratch: int, stream: int,
+) -> None:  # fmt: skip
+    """Launch the pass over the data, whose first operand is an array, and those over its sums."""
+    arrays = [view for view in operands if isinstance(view, View)]
+    shape = arrays[0].shape
+    rows = [broadcast(view.shape, view.strides, shape) for view in arrays]
+    if out is not None:
+        rows.append(out.strides)
+    units, unit_steps, others = 1, [0] * len(rows), shape
+    if axis is not None:
+        units, unit_steps, others = shape[axis], [row[axis] for row in rows], shape[:axis] + shape[axis + 1 :]
+        rows = [row[:axis] + row[axis + 1 :] for row in rows]
+    extents, steps = coalesce(others, rows)
+    # Neighbours in the memory of the last array, which is the output if there is one
+    across = not extents or [abs(step) for step in reversed(unit_steps)] < [abs(row[-1]) for row in reversed(steps)]
+    roles = tuple("array" if isinstance(view, View) else "scalar" for view in operands)
+    stored = tuple(_code(view.dtype) if isinstance(view, View) else "" for view in operands)
+    kinds, length = _kinds(name, loop), math.prod(others)
+    written = "" if out is None else _code(out.dtype)
+    spec = SumSpec(name, _code(loop), roles, stored, written, max(1, len(extents)), kinds, across)
+    pointers = [view.pointer for view in arrays]
+    scalars = [_number(value, loop) for value in operands if not isinstance(value, View)]
+    steps, extents = [row or [0] for row in steps], extents or [1]
+    stages, size = stages_of(units, length), SUM_BYTES * len(kinds)
+    for slots, following in itertools.zip_longest(stages, stages[1:]):
+        target, step = scratch, 0
+        if following is None:
+            target, step = result.pointer, result.strides[0] if axis is not None else 0
+            spec = spec._replace(result=_code(result.dtype), adds=name.endswith("with_counts"))
+        grid = flat_grid(units * slots, _settings.BLOCK, 1, _limit())
+        prepared(spec)(
+            grid, stream, result.device, *pointers, 0 if out is None else out.pointer, target, step, units, length,
+            slots, *unit_steps, *extents, *(each for row in steps for each in row), *scalars,
+        )  # fmt: skip
+        # The next launch reads what this one leaves, a sum of each thread after the other
+        spec, out, scalars = SumSpec("fold", kinds[0], ("array",), (kinds[0],), "", 1, kinds, across), None, []
+        pointers, scratch, length, extents = [scratch], scratch + units * slots * size, slots, [slots]
+        unit_steps, steps = ([size], [[units * size]]) if across else ([slots * size], [[size]])
