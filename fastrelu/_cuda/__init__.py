@@ -119,7 +119,7 @@ def _fused_pass(
         from . import _sums
 
         if not on_device:
-            raise RuntimeError(f"{name} does not run on a GPU from host memory; copy the arrays to the GPU first")
+            return _sums.StagedSumPass(name, inputs, outputs, "cuda", **options)
         return _sums.SumPass(name, inputs, outputs, **options)
     from . import _masks
 

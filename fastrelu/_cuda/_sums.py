@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import _sums
+from .. import _again, _sums
 from .._operations import SUMMED, WRITTEN
 from . import _fused, _settings
 from ._arguments import new
@@ -15,6 +15,7 @@ from ._call import _limit, _number, write_apart
 from ._launch import prepared
 from ._layout import broadcast, coalesce, flat_grid
 from ._masks import _code
+from ._numba import cuda
 from ._sum_kernels import SUM_BYTES, SumSpec
 from ._view import View
 
@@ -68,6 +69,47 @@ class SumPass(_fused.Pass):
             return self.leave("out")
         results = self.leave("out"), self.leave(self.argument)
         return results[0] if self.argument == "counts" else results
+
+
+class StagedSumPass(_sums.SumPass):
+    """A pass on host arrays, of which the GPU gets some rows at a time; the sums of these are added in order."""
+
+    def check(self) -> None:
+        super().check()
+        if self.dtype.name == "bfloat16":
+            raise TypeError(f"{self.name}: Numba copies no bfloat16 to a GPU; pass arrays that are there")
+
+    def run(self, key: _again.Key | None = None) -> Any:  # no calls are remembered here
+        return super().run(key)
+
+    def _total(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        total = np.zeros(self.result_shape, _sums.COUNT if self.counts else np.float64)
+        if not self.shape or not views[0].size:
+            return self._sums_of(views) if views[0].size else total
+        most = max(1, _settings.STAGING_BYTES * self.shape[0] // (views[0].size * self.dtype.itemsize))
+        for start in range(0, self.shape[0], most):
+            rows = slice(start, start + most)
+            with np.errstate(all="ignore"):
+                total[rows if self.axis == 0 else ...] += self._sums_of([view[rows] for view in views])
+        return total
+
+    def _sums_of(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        """Copy arrays to the GPU, run there, copy the output back, and return the sums."""
+        inputs = {
+            argument: view.flat[0] if k and not any(view.strides) else cuda.to_device(np.ascontiguousarray(view))
+            for k, (argument, view) in enumerate(zip(self.inputs, views, strict=False))
+        }
+        shape = () if self.axis is None else (views[0].shape[self.axis],)
+        sums = cuda.to_device(np.zeros(shape, _sums.COUNT if self.counts else np.float64))
+        outputs = {"out": sums}
+        if self.writes(self.name):
+            out = cuda.to_device(np.empty(views[0].shape, self.dtype))
+            outputs = {"out": out, self.argument: sums}
+        SumPass(self.name, inputs, outputs, axis=self.axis).run()
+        if self.writes(self.name):
+            views[-1][...] = out.copy_to_host()
+        result: np.ndarray = sums.copy_to_host()
+        return result
 
 
 def stages_of(units: int, length: int) -> list[int]:

@@ -486,6 +486,36 @@ def test_explain_runs_nothing_and_refuses_what_the_call_does(monkeypatch):
         fastrelu.explain(fastrelu.count_active, x, axis=3)
 
 
-def test_host_arrays_are_refused():
-    with pytest.raises(RuntimeError, match="count_active does not run on a GPU from host memory; copy the arrays"):
-        fastrelu.count_active(X, target="cuda")
+@pytest.mark.parametrize("staging", [1, 100, 1 << 20])
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+@pytest.mark.parametrize("name", SUMMED)
+def test_host_arrays(name, axis, staging, monkeypatch):
+    """In pieces of rows, however few; bits of the output, exact counts, and sums of exact terms as on the CPU."""
+    monkeypatch.setattr(_settings, "STAGING_BYTES", staging)
+    for data in (numbers("f", (5, 6, 7)), numbers("d", (4, 3)).T, numbers("e", (3, 4, 2))[::-1, :, ::2]):
+        if axis == 1 and data.ndim < 2:
+            continue
+        arguments = [np.where(np.isnan(data), 1, data).astype(data.dtype)] if name in SLOPES else []
+        arguments.append(data)
+        slopes = [0.5] if "negative_slope" in SUMMED[name] else []
+        results = []
+        for target in ("cuda", "serial"):
+            extent = () if axis is None else (data.shape[axis],)
+            counts = [np.ones(extent, np.int64)] if "with_counts" in name else []
+            result = getattr(fastrelu, name)(*arguments, *counts, *slopes, axis=axis, target=target)
+            results.append([*(result if isinstance(result, tuple) else [result]), *counts])
+        for ours, wanted in zip(*results, strict=True):
+            assert_same(np.asarray(ours), np.asarray(wanted), name)
+
+
+def test_host_arrays_in_place_and_empty(monkeypatch):
+    monkeypatch.setattr(_settings, "STAGING_BYTES", 64)
+    x, counts = numbers("f", (9, 5)), np.zeros(5, np.int64)
+    wanted = fastrelu.relu(x)
+    assert fastrelu.relu_with_counts_(x, counts, target="cuda") is x
+    assert_same(x, wanted)
+    assert counts.tolist() == np.count_nonzero(wanted > 0, axis=0).tolist()
+    assert fastrelu.count_active(np.zeros((0, 3), "f"), target="cuda").tolist() == [0, 0, 0]
+    assert fastrelu.count_active(np.float32(2), axis=None, target="cuda") == 1
+    with fastrelu.configure(target="cuda"):
+        assert fastrelu.explain(fastrelu.count_active, x).target == "cuda"
