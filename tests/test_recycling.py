@@ -2,6 +2,7 @@
 
 import contextvars
 import ctypes
+import gc
 import mmap
 import pickle
 import sys
@@ -25,6 +26,15 @@ X = np.resize(np.arange(-30, 31, dtype=np.float32), N)
 RELU = np.maximum(X, 0)
 BLOCK = X.nbytes + mmap.PAGESIZE  # what malloc takes for it, at most
 pytestmark = pytest.mark.skipif(not _outputs.table[USABLE], reason="nothing is recycled on this platform")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_garbage():
+    """Let no array of an earlier test, in a cycle of objects, be dropped while one of these counts what is kept."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
