@@ -1,5 +1,6 @@
 """Memory of dropped results for later ones: who gets it when, how much is kept, and what else may happen to it."""
 
+import contextlib
 import contextvars
 import ctypes
 import gc
@@ -31,6 +32,8 @@ pytestmark = pytest.mark.skipif(not _outputs.table[USABLE], reason="nothing is r
 @pytest.fixture(scope="module", autouse=True)
 def no_garbage():
     """Let no array of an earlier test, in a cycle of objects, be dropped while one of these counts what is kept."""
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401  (its import leaves cycles behind that hold its caller's array)
     gc.collect()
     gc.disable()
     yield
