@@ -1,4 +1,4 @@
-"""A job, as the compiled driver reads it: written here, and laid out in `_layout`."""
+"""A job, as the compiled driver reads it: written here, and laid out in `_layout`; and the axes that it needs."""
 
 import math
 from collections.abc import Sequence
@@ -32,3 +32,28 @@ def describe(
     assert len(axes) == AXIS * len(extents)
     operands = [word for address, row in zip(addresses, strides, strict=True) for word in (address, *row)]
     return np.array(head + axes + operands, dtype=np.int64)
+
+
+def coalesce(
+    shape: Sequence[int], strides: Sequence[Sequence[int]], *, ordered: bool = False
+) -> tuple[list[int], list[list[int]]]:
+    """Return the same elements with as few axes as possible; `strides` are those of each operand, the output last.
+
+    Axes of length 1 go; the others are sorted by the output's strides, so that neighbouring threads of a GPU write
+    neighbouring elements, or left as they are if `ordered`; axes that follow each other in every operand become one.
+    """
+    axes = [axis for axis, extent in enumerate(shape) if extent != 1]
+    if not ordered:
+        axes.sort(key=lambda axis: tuple(abs(row[axis]) for row in reversed(strides)), reverse=True)
+    extents: list[int] = []
+    joined: list[list[int]] = [[] for _ in strides]
+    for axis in axes:
+        if extents and all(done[-1] == row[axis] * shape[axis] for done, row in zip(joined, strides, strict=True)):
+            extents[-1] *= shape[axis]
+            for done, row in zip(joined, strides, strict=True):
+                done[-1] = row[axis]
+        else:
+            extents.append(shape[axis])
+            for done, row in zip(joined, strides, strict=True):
+                done.append(row[axis])
+    return extents, joined

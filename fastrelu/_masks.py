@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _again, _arrays, _tuning
 from ._fused import Pass, apart
-from ._jobs import describe
+from ._jobs import coalesce, describe
 from ._layout import EVEN, FLAT_STREAMED, RUN_FLAT_UNIT, UNIT_BYTES
 from ._operations import MASKED
 
@@ -79,9 +79,12 @@ class MaskPass(Pass):
         """Describe a pass in C order over operands and outputs."""
         size, itemsize, kernel = self.views[0].size, self.dtype.itemsize, self.kernel()
         still = (0,) * len(self.shape)  # the mask's strides: the kernel counts its bits itself
-        extents, strides = _joined(
-            self.shape, [array.strides if array.shape == self.shape else still for array in arrays]
-        )
+        rows = [array.strides if array.shape == self.shape else still for array in arrays]
+        extents, strides = coalesce(self.shape, rows, ordered=True)
+        while len(extents) < 2:
+            extents.insert(0, 1)
+            for row in strides:
+                row.insert(0, 0)
         unit = UNIT_BYTES // itemsize * (FLAT_STREAMED if self.streaming else 1)
         if size < unit * EVEN:
             unit = -(-size // (EVEN * WHOLE)) * WHOLE
@@ -90,21 +93,3 @@ class MaskPass(Pass):
         addresses = [array.ctypes.data for array in arrays]
         units = -(-size // unit)
         return describe(run_unit, kernel, itemsize, self.streaming, extents, blocks, addresses, strides, units)
-
-
-def _joined(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
-    """Return the same elements in the same order with as few axes as possible, but two at least."""
-    extents, joined = [1], [[0] for _ in strides]
-    for axis, extent in enumerate(shape):
-        steps = [row[axis] for row in strides]
-        if extent == 1:
-            continue
-        if extents[-1] > 1 and all(row[-1] == step * extent for row, step in zip(joined, steps, strict=True)):
-            extents[-1] *= extent
-            for row, step in zip(joined, steps, strict=True):
-                row[-1] = step
-        else:
-            extents.append(extent)
-            for row, step in zip(joined, steps, strict=True):
-                row.append(step)
-    return (extents, joined) if len(extents) > 1 else ([1, 1], [[0, 0] for _ in strides])

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import _again, _arrays, _tuning
 from ._fused import Pass, apart
-from ._jobs import describe
+from ._jobs import coalesce, describe
 from ._layout import CYCLE, LINE, PLAIN, RUN_CYCLE_UNIT, RUN_UNIT, STREAM
 from ._operations import DATA, SUMMED, WRITTEN
 
@@ -34,16 +34,11 @@ class _Axis(NamedTuple):
     strides: tuple[int, ...]
 
 
-def _join(axes: Sequence[_Axis]) -> list[_Axis]:
+def _join(axes: Sequence[_Axis], operands: int) -> list[_Axis]:
     """Return the same elements with as few axes as possible."""
-    joined: list[_Axis] = []
-    for axis in axes:
-        if axis.extent == 1:
-            continue
-        if joined and joined[-1].strides == _times(axis, axis.extent):
-            axis = _Axis(joined.pop().extent * axis.extent, axis.strides)
-        joined.append(axis)
-    return joined
+    rows = [[axis.strides[k] for axis in axes] for k in range(operands)]
+    extents, joined = coalesce([axis.extent for axis in axes], rows, ordered=True)
+    return [_Axis(extent, tuple(row[k] for row in joined)) for k, extent in enumerate(extents)]
 
 
 def _times(axis: _Axis, count: int) -> tuple[int, ...]:
@@ -167,10 +162,10 @@ class SumPass(Pass):
         axes = [_Axis(self.shape[axis], tuple(view.strides[axis] for view in views)) for axis in order]
         single = _Axis(1, (0,) * len(views))
         if self.axis is None:
-            joined = [single, single, *_join(axes)]
+            joined = [single, single, *_join(axes, len(views))]
             return (joined[-2], single, joined[-1]) if len(joined) <= 4 else None
         place = order.index(self.axis)
-        before, behind = _join(axes[:place]), _join(axes[place + 1 :])
+        before, behind = _join(axes[:place], len(views)), _join(axes[place + 1 :], len(views))
         if len(before) > 1 or len(behind) > 1:
             return None
         return (before or [single])[0], axes[place], (behind or [single])[0]

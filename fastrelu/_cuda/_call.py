@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from .. import _arrays
+from .._jobs import coalesce
 from .._operations import DATA, OPERATIONS
 from . import _driver, _libraries, _settings, _types
 from ._access import VECTOR_BYTES
 from ._arguments import check_aligned, check_writable, in_order, new, operand, overlaps, place, the_library
 from ._kernels import Spec
 from ._launch import prepared
-from ._layout import MAX_AXES, broadcast, coalesce, flat_grid, row_grid
+from ._layout import MAX_AXES, broadcast, flat_grid, row_grid
 from ._numba import SIMULATED
 from ._view import View
 

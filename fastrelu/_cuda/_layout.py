@@ -15,31 +15,6 @@ def broadcast(shape: Sequence[int], strides: Sequence[int], result: Sequence[int
     return (0,) * missing + tuple(inner)
 
 
-def coalesce(
-    shape: Sequence[int], strides: Sequence[Sequence[int]], *, ordered: bool = False
-) -> tuple[list[int], list[list[int]]]:
-    """Return the same elements with as few axes as possible; `strides` are those of each operand, the output last.
-
-    Axes of length 1 go; the others are sorted by the output's strides, so that neighbouring threads write neighbouring
-    elements, or left in the order of C if `ordered`; axes that follow each other in every operand become one.
-    """
-    axes = [axis for axis, extent in enumerate(shape) if extent != 1]
-    if not ordered:
-        axes.sort(key=lambda axis: tuple(abs(row[axis]) for row in reversed(strides)), reverse=True)
-    extents: list[int] = []
-    joined: list[list[int]] = [[] for _ in strides]
-    for axis in axes:
-        if extents and all(done[-1] == row[axis] * shape[axis] for done, row in zip(joined, strides, strict=True)):
-            extents[-1] *= shape[axis]
-            for done, row in zip(joined, strides, strict=True):
-                done[-1] = row[axis]
-        else:
-            extents.append(shape[axis])
-            for done, row in zip(joined, strides, strict=True):
-                done.append(row[axis])
-    return extents, joined
-
-
 def extent(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[int, int]:
     """Return the bytes before and after its address that an array reaches; (0, 0) for an empty one."""
     if 0 in shape:

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import _again, _arrays, _masks
+from .._jobs import coalesce
 from .._operations import MASKED
 from . import _fused, _settings, _types
 from ._access import VECTOR_BYTES
 from ._call import _limit, _number, contiguous_roles, of_role, write_apart
 from ._launch import prepared
-from ._layout import broadcast, coalesce, flat_grid
+from ._layout import broadcast, flat_grid
 from ._mask_kernels import MaskSpec
 from ._staging import Part, flat, stream_through
 from ._view import View

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import _again, _sums
+from .._jobs import coalesce
 from .._operations import SUMMED, WRITTEN
 from . import _fused, _settings
 from ._arguments import new
 from ._call import _limit, _number, write_apart
 from ._launch import prepared
-from ._layout import broadcast, coalesce, flat_grid
+from ._layout import broadcast, flat_grid
 from ._masks import _code
 from ._numba import cuda
 from ._sum_kernels import SUM_BYTES, SumSpec

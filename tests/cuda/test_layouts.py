@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastrelu import _cuda
+from fastrelu import _cuda, _jobs
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _call, _layout
+from fastrelu._cuda import _call
 from fastrelu._cuda._numba import SIMULATED, cuda
 
 from .data import Guarded, specials
@@ -172,7 +172,7 @@ def test_coalescing_keeps_every_element(data):
         back = data.draw(st.lists(st.sampled_from([1, -1]), min_size=len(shape), max_size=len(shape)))
         view = base.transpose(order)[tuple(slice(0, n) for n in shape)]
         views.append(view[tuple(slice(None, None, step) for step in back)])
-    extents, steps = _layout.coalesce(shape, [view.strides for view in views])
+    extents, steps = _jobs.coalesce(shape, [view.strides for view in views])
 
     def places(extents, strides):
         index = np.indices(extents).reshape(len(extents), -1) if extents else np.zeros((0, 1), int)
