@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import _compile, _front, _fused, _ml_dtypes, _outputs, _threads, _tuning, ufuncs
-from ._dispatch import Explanation, explain_plan, plan
+from ._dispatch import Explanation, as_floats, explain_plan, plan
 from ._masks import MaskPass
 from ._operations import ARGUMENTS, OPERATIONS, typecodes
 from ._sums import SumPass
@@ -168,7 +168,7 @@ def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanati
         given = bound.arguments
         if "at_zero" in given and given["at_zero"] is None:
             given["at_zero"] = given["negative_slope"]
-        operands = tuple(given[operand] for operand in OPERATIONS[operation])
+        operands = tuple(as_floats(operation, (given[operand] for operand in OPERATIONS[operation])))
         out = operands[0] if name.endswith("_") else given["out"]
         target, kwargs = given["target"], given["ufunc_kwargs"]
     elif operation in _PASSES and func in (getattr(_api_masks, name, None), getattr(_api_sums, name, None)):

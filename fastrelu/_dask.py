@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ._masks import MaskPass
 from ._operations import MASKED
 
 
@@ -70,11 +71,11 @@ def _mask_of(pair: Any) -> Any:
 
 
 def _dtype(name: str, dtype: np.dtype, slopes: list[Any]) -> np.dtype:
-    """Return the type of the result, as one element of the same types has it."""
+    """Return the type of the result, as a call on one element of the same types has it."""
     slopes = [np.ones(1, slope.dtype) if hasattr(slope, "dtype") and np.ndim(slope) else slope for slope in slopes]
     masks = [np.zeros(1, np.uint8)] if "mask" in MASKED[name] else []
-    result = _block(name, None, np.ones(1, dtype), *masks, *slopes)
-    return (result if masks else result[0]).dtype  # type: ignore[no-any-return]
+    inputs = dict(zip(MASKED[name], [np.ones(1, dtype), *masks, *slopes], strict=True))
+    return MaskPass(name, inputs, {}, None).dtype
 
 
 def _block(name: str, target: str | None, *arguments: Any) -> Any:

@@ -3,7 +3,7 @@
 import functools
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _again, _arrays, _foreign, _large, _ml_dtypes, _threads, _tuning, ufuncs
 from ._layout import ALLOWED, LAUNCHER, TEAMS
-from ._operations import DATA, FLOATS, OPERATIONS
+from ._operations import ARGUMENTS, DATA, FLOATS, OPERATIONS
 
 #: Bytes of output from which a call that NumPy would cut up goes to the driver, whose own 10 us (60 to 100 the first
 #: time) it must outweigh.
@@ -40,17 +40,13 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     quick = _quick.get(type(operands[0]))
     if quick is not None and not kwargs and (target or _tuning.settings.target) in (None, "cuda"):
         result = quick(name, operands, out)
-        if result is not _cuda().NOT_QUICK:
+        if result is not cuda_target().NOT_QUICK:
             return result
     if (target or _tuning.settings.target) == "parallel" and _threads.must_borrow():
         return _threads.lend(call, name, operands, out, target, kwargs)
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
-    # A Python integer as slope must not make NumPy choose a narrower loop for integers than a Python float does
-    operands = [
-        float(value) if type(value) in (int, bool) and argument not in DATA else value
-        for value, argument in zip(operands, OPERATIONS[name], strict=True)
-    ]
+    operands = as_floats(name, operands)
     # Where the first of the data is of NumPy's own floats, nothing is bfloat16 but by request
     if "ml_dtypes" in sys.modules and (kwargs or getattr(operands[0], "dtype", None) not in _LOOPS):
         operands, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name, "auto"), operands, kwargs)
@@ -75,9 +71,9 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         return foreign.leave()
     todo = plan(name, operands, out, target, kwargs)
     if todo.path in ("device", "host to device"):
-        if todo.path == "device" and (ways := _cuda().quick_for(operands[0])) is not None:
+        if todo.path == "device" and (ways := cuda_target().quick_for(operands[0])) is not None:
             _quick[type(operands[0])] = ways
-        return _cuda().call(name, operands, out, todo.target, kwargs)
+        return cuda_target().call(name, operands, out, todo.target, kwargs)
     if todo.path == "driver":
         assert todo.dtype is not None
         return _large.run(name, todo.operands, out, todo.dtype, todo.table, key)
@@ -98,12 +94,23 @@ def _output(name: str, operands: Sequence[Any]) -> np.ndarray | None:
     return _large.new_output([np.asarray(value) for value in operands], loop_dtype(name, operands, {}))
 
 
+def as_floats(name: str, operands: Iterable[Any]) -> list[Any]:
+    """Return operands with Python's integers as parameters made floats.
+
+    An integer as slope must not make NumPy choose a narrower loop for integers than a float does.
+    """
+    return [
+        float(value) if type(value) in (int, bool) and argument not in DATA else value
+        for value, argument in zip(operands, ARGUMENTS[name], strict=True)
+    ]
+
+
 #: For types of device arrays met before: a function that serves plain calls with little Python.
 _quick: dict[type, Callable[[str, Sequence[Any], Any], Any]] = {}
 
 
 @functools.cache
-def _cuda() -> Any:
+def cuda_target() -> Any:
     """Return the CUDA target, imported by the first call that needs it."""
     from . import _cuda as module
 
@@ -158,18 +165,15 @@ def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     target = _tuning.check_target(target, "target") or _tuning.settings.target
     if (foreign := _foreign.enter(name, operands, out, kwargs)) is not None:
         operands, out, kwargs = foreign.operands, foreign.out, foreign.kwargs
-    kinds = {_arrays.kind(value) for value in (*operands, out)}
-    kinds.add(_arrays.kind(kwargs.get("where")))
-    elsewhere = bool(kinds & {"torch", "jax", "foreign"})
-    on_gpu = "device" in kinds or (
-        elsewhere and any(_cuda().is_device_array(value) for value in (*operands, out, kwargs.get("where")))
-    )
-    if elsewhere and not on_gpu:
+    values = (*operands, out, kwargs.get("where"))
+    kinds = {_arrays.kind(value) for value in values}
+    on_gpu = any_on_gpu(values, kinds)
+    if kinds & {"torch", "jax", "foreign"} and not on_gpu:
         _refuse_foreign(name, operands, out)
     if on_gpu or target == "cuda":
         if "override" in kinds:
             _refuse_override(name, operands, out)
-        path, refused = _cuda().describe(name, (*operands, kwargs.get("where")), out, target)
+        path, refused = cuda_target().describe(name, (*operands, kwargs.get("where")), out, target)
         return Plan(path, "cuda", refused=refused, operands=operands)
     table = target or "auto"
     if target == "parallel" and (reason := _threads.unavailable()):
@@ -178,6 +182,12 @@ def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         other = "this argument's own __array_ufunc__ decides"
         return Plan("override", target or "serial", refused={"parallel": other}, operands=operands, table=table)
     return _plan_host(name, operands, out, target, table, kwargs)
+
+
+def any_on_gpu(values: Sequence[Any], kinds: set[str]) -> bool:
+    """Say whether one of some values, which are of these kinds, is in the memory of a GPU."""
+    others = kinds & {"torch", "jax", "foreign"}
+    return "device" in kinds or bool(others and any(cuda_target().is_device_array(value) for value in values))
 
 
 def _refuse_override(name: str, operands: Sequence[Any], out: Any) -> None:

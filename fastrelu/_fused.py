@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _again, _arrays, _compile, _foreign, _large, _ml_dtypes, _threads, _tuning, ufuncs
-from ._dispatch import Explanation, loop_dtype, reasons
+from ._dispatch import Explanation, any_on_gpu, as_floats, cuda_target, loop_dtype, reasons
 from ._operations import DATA, OPERATIONS
 
 Arguments = Mapping[str, Any]
@@ -39,7 +39,7 @@ class Pass:
         arguments = _ml_dtypes.spelled_out(ufuncs.of(operation, "auto"), operands, {})
         self.dtype = loop_dtype(operation, *arguments)
         self.views = [self._view(argument) for argument in OPERATIONS[operation] if argument in self.inputs]
-        self.out = self.outputs.get("out") if self.writes(name) else None
+        self.out = self.outputs.get("out") if self.writes() else None
         self.check()
         self.target = target or _tuning.settings.target
         if self.target == "parallel" and (reason := _threads.unavailable()):
@@ -47,10 +47,10 @@ class Pass:
         self.table = "auto" if self.target in (None, "cuda") else self.target
         size = self.views[0].size
         self.parallel, streaming = _large.decide(self.views, self.out, size, self.dtype, self.table)
-        self.streaming = streaming and self.writes(name)
+        self.streaming = streaming and self.writes()
 
-    def writes(self, name: str) -> bool:
-        """Say whether `out` is a function's element-wise result."""
+    def writes(self) -> bool:
+        """Say whether `out` is the function's element-wise result."""
         return True
 
     def check(self) -> None:
@@ -71,7 +71,7 @@ class Pass:
         """Return an output that kernels can write to, who write their own type and each element once, or a new one."""
         return out if out.dtype == self.dtype and _disjoint(out) else np.empty(self.shape, self.dtype)
 
-    def run(self, key: _again.Key | None) -> Any:
+    def run(self, key: _again.Key | None = None) -> Any:
         """Do it, and return what the caller gets; keep the job for calls with the same key."""
         raise NotImplementedError
 
@@ -215,9 +215,7 @@ def call(
     kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
 ) -> Any:  # fmt: skip
     """Run a function wherever its arguments are."""
-    slope: Any = inputs.get("negative_slope")
-    if type(slope) in (int, bool):  # an integer must not choose another loop than a float does
-        inputs = {**inputs, "negative_slope": float(slope)}
+    inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
     _tuning.check_target(target, "target")
     borrows = (target or _tuning.settings.target) == "parallel" and _threads.must_borrow()
     key = None if borrows or options else _again.key(name, inputs.values(), outputs.values(), target)
@@ -229,7 +227,7 @@ def call(
 
         return lazily(name, inputs, outputs, target, **options)
     if elsewhere == "cuda":
-        return _cuda().fused(name, inputs, outputs, target, **options)
+        return cuda_target().fused(name, inputs, outputs, target, **options)
     if borrows:
         return _threads.lend(functools.partial(call, **options), kind, name, inputs, outputs, target)
     return kind(name, inputs, outputs, target, **options).run(key)
@@ -239,6 +237,7 @@ def explain(
     kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
 ) -> Explanation:  # fmt: skip
     """Say where `call` would run, or raise what it would."""
+    inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
     _tuning.check_target(target, "target")
     elsewhere = _elsewhere([*inputs.values(), *outputs.values()], target)
     if elsewhere == "dask":
@@ -246,7 +245,7 @@ def explain(
             "serial", "plain", {"parallel": "Dask runs each block as a call of its own, when it computes"}
         )
     if elsewhere == "cuda":
-        _, refused = _cuda().describe_fused(name, inputs, outputs, target, **options)
+        _, refused = cuda_target().describe_fused(name, inputs, outputs, target, **options)
         return Explanation("cuda", "plain", refused)
     return kind(name, inputs, outputs, target, **options).explain()
 
@@ -255,15 +254,5 @@ def _elsewhere(values: list[Any], target: str | None) -> str | None:
     """Return "dask" or "cuda" for a call that does not run on arrays in host memory, else None."""
     if any(type(value).__module__.startswith("dask.array") for value in values):
         return "dask"
-    kinds = {_arrays.kind(value) for value in values}
-    if (target or _tuning.settings.target) == "cuda" or "device" in kinds:
-        return "cuda"
-    others = bool(kinds & {"torch", "jax", "foreign"})
-    return "cuda" if others and any(_cuda().is_device_array(value) for value in values) else None
-
-
-@functools.cache
-def _cuda() -> Any:
-    from . import _cuda as module
-
-    return module
+    cuda = (target or _tuning.settings.target) == "cuda"
+    return "cuda" if cuda or any_on_gpu(values, {_arrays.kind(value) for value in values}) else None

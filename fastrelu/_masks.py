@@ -53,7 +53,7 @@ class MaskPass(Pass):
         if argument == "mask_out":
             self.check_apart("mask_out", mask)
 
-    def run(self, key: _again.Key | None) -> Any:
+    def run(self, key: _again.Key | None = None) -> Any:
         reads = "mask" in self.inputs
         out = self.memory("out", self.shape, self.dtype)
         mask = self.inputs["mask"] if reads else self.memory("mask_out", (self.length,), MASK)

@@ -22,15 +22,7 @@ from ._cache import Compiled
 from ._kernels import BYTE, INT32, WORD, Element, compile_kernel, counted, hint, line_buffer, loop, store_line
 from ._layout import CYCLE, LINE, NEVER
 from ._operations import DATA, OPERATIONS, SUMMED, WRITTEN
-
-COUNT, SUM = np.dtype(np.int32), np.dtype(np.float64)
-
-
-def sums_of(name: str, dtype: np.dtype) -> list[np.dtype]:
-    """Return the types of a function's sums: a count, a sum, or a sum and its error."""
-    if "grad" not in SUMMED[name]:
-        return [COUNT]
-    return [SUM, SUM] if dtype == SUM else [SUM]
+from ._sums import sums_of
 
 
 def _two_sum(builder, total, lost, term):

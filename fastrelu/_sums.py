@@ -29,6 +29,13 @@ SHORT = 64
 COUNT = np.dtype(np.int64)
 
 
+def sums_of(name: str, dtype: np.dtype) -> list[np.dtype]:
+    """Return the types of a function's sums in the kernel: a count, a sum, or a sum and its error."""
+    if "grad" not in SUMMED[name]:
+        return [np.dtype(np.int32)]
+    return [np.dtype(np.float64)] * (2 if dtype == np.float64 else 1)
+
+
 class _Axis(NamedTuple):
     extent: int
     strides: tuple[int, ...]
@@ -85,8 +92,8 @@ class SumPass(Pass):
         "leaky_relu_slope_grad": "leaky_relu_backward", "leaky_relu_backward_with_slope_grad": "leaky_relu_backward",
     }  # fmt: skip
 
-    def writes(self, name: str) -> bool:
-        return name in WRITTEN
+    def writes(self) -> bool:
+        return self.name in WRITTEN
 
     def check(self) -> None:
         super().check()
@@ -103,9 +110,9 @@ class SumPass(Pass):
         check_sums(self.name, self.argument, into, _arrays.type_name(into), self.result_shape, self.result_dtype)
         self.check_apart(self.argument, into)
 
-    def run(self, key: _again.Key | None) -> Any:
+    def run(self, key: _again.Key | None = None) -> Any:
         sums = self.memory(self.argument, self.result_shape, self.result_dtype)
-        if not self.writes(self.name):
+        if not self.writes():
             self._put(sums, self._total(self.views))
             return self.leave("out", sums)
         out = self.memory("out", self.shape, self.dtype)
@@ -132,7 +139,7 @@ class SumPass(Pass):
         if axes is None:  # of contiguous arrays there are three at most
             plain = [np.ascontiguousarray(view) for view in views]
             total = self._total(plain)
-            if self.writes(self.name):
+            if self.writes():
                 np.copyto(views[-1], plain[-1])
             return total
         outer, units, inner = axes
@@ -173,19 +180,13 @@ class SumPass(Pass):
     def _dense(self, outer: _Axis, columns: int, along: Sequence[int]) -> bool:
         """Say whether rows follow each other without gaps, and their sums stay in the cache."""
         size = self.dtype.itemsize
-        data = [k for k, argument in enumerate((*SUMMED[self.name], "out")) if argument in (*DATA, "out")]
-        short = columns * sum(kind.itemsize for kind in self._kinds()) <= CYCLE_BYTES
-        numbers = [k for k in range(len(along)) if k not in data]
-        return (
-            short
-            and all(along[k] == size and outer.strides[k] == size * columns for k in data if k < len(along))
-            and all(along[k] == 0 and outer.strides[k] == 0 for k in numbers)
+        steps = zip((*SUMMED[self.name], "out"), outer.strides, along)
+        return columns * sum(kind.itemsize for kind in self._kinds()) <= CYCLE_BYTES and all(
+            (far, near) == ((size * columns, size) if argument in (*DATA, "out") else (0, 0))
+            for argument, far, near in steps
         )
 
     def _kinds(self) -> list[np.dtype]:
-        """Return the types of the kernel's sums."""
-        from ._sum_kernels import sums_of
-
         return sums_of(self.name, self.dtype)
 
     def _by_cycles(self, views: Sequence[np.ndarray], outer: _Axis, column: _Axis) -> list[np.ndarray]:
@@ -195,7 +196,7 @@ class SumPass(Pass):
         period = column.extent * -(-lanes // column.extent)  # a line of sums must not meet itself
         block = min(n, max(PIECE_BYTES // size, ROWS * period))
         pieces = -(-n // block)
-        head = -views[-1].ctypes.data % LINE // size if self.writes(self.name) else 0  # elements before the first line
+        head = -views[-1].ctypes.data % LINE // size if self.writes() else 0  # elements before the first line
         sums = [_zeros((pieces, period + lanes), kind, -head * kind.itemsize % LINE) for kind in self._kinds()]
         addresses = [view.ctypes.data for view in views]
         strides = [(0, step) for step in column.strides]
@@ -254,7 +255,7 @@ class SumPass(Pass):
         inputs = len(SUMMED[self.name])
         addresses = [*addresses[:inputs], *(each.ctypes.data for each in sums), *addresses[inputs:]]
         strides = [*strides[:inputs], *into, *strides[inputs:]]
-        wanted = self.streaming and self.writes(self.name) and strides[-1][-1] == self.dtype.itemsize
+        wanted = self.streaming and self.writes() and strides[-1][-1] == self.dtype.itemsize
         streaming = STREAM if wanted else PLAIN
         job = describe(
             int(table[run_unit]), kernel, self.dtype.itemsize, streaming, extents, blocks, addresses, strides

@@ -53,9 +53,6 @@ class MaskPass(_fused.Pass):
 class StagedMaskPass(_masks.MaskPass):
     """A pass on host arrays, copied to the GPU and back in pieces of whole bytes of the mask."""
 
-    def run(self, key: _again.Key | None = None) -> Any:  # no calls are remembered here
-        return super().run(key)
-
     def compute(self, arrays: Sequence[np.ndarray], key: _again.Key | None) -> None:
         reads, count = "mask" in self.inputs, len(self.inputs)
         mask = arrays[1 if reads else count]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import _again, _sums
+from .. import _sums
 from .._jobs import coalesce
 from .._operations import SUMMED, WRITTEN
 from . import _fused, _settings
@@ -80,9 +80,6 @@ class StagedSumPass(_sums.SumPass):
         if self.dtype.name == "bfloat16":
             raise TypeError(f"{self.name}: Numba copies no bfloat16 to a GPU; pass arrays that are there")
 
-    def run(self, key: _again.Key | None = None) -> Any:  # no calls are remembered here
-        return super().run(key)
-
     def _total(self, views: Sequence[np.ndarray]) -> np.ndarray:
         total = np.zeros(self.result_shape, _sums.COUNT if self.counts else np.float64)
         if not self.shape or not views[0].size:
@@ -103,11 +100,11 @@ class StagedSumPass(_sums.SumPass):
         shape = () if self.axis is None else (views[0].shape[self.axis],)
         sums = cuda.to_device(np.zeros(shape, _sums.COUNT if self.counts else np.float64))
         outputs = {"out": sums}
-        if self.writes(self.name):
+        if self.writes():
             out = cuda.to_device(np.empty(views[0].shape, self.dtype))
             outputs = {"out": out, self.argument: sums}
         SumPass(self.name, inputs, outputs, axis=self.axis).run()
-        if self.writes(self.name):
+        if self.writes():
             views[-1][...] = out.copy_to_host()
         result: np.ndarray = sums.copy_to_host()
         return result
