@@ -191,6 +191,33 @@ def _streaming_loop(builder, element, formula, operands, steps, n):
         name.operands += (hint(builder.module, "unroll.disable"),)
 
 
+def read_word(builder, array, k):
+    """Return word k of an array of words."""
+    return builder.load(builder.gep(builder.inttoptr(array, WORD.as_pointer()), [WORD(k)]))
+
+
+def compiled(context, formula, result, *arguments):
+    """Return a function that emits a formula for operands of these types."""
+    function, kind = getattr(_formulas, formula).__wrapped__, signature(result, *arguments)
+    return lambda builder, values: context.compile_internal(builder, function, kind, values)
+
+
+def all_of(builder, conditions):
+    """Return whether all conditions hold, of which there may be none."""
+    return functools.reduce(builder.and_, conditions, ir.Constant(ir.IntType(1), 1))
+
+
+def to_first_line(builder, element, out, n, wanted):
+    """Return whether to stream, as wanted, and how many of n elements come before the first whole line of an output.
+
+    None, if they are not streamed; and elements that straddle lines are not.
+    """
+    ahead, unit = builder.and_(builder.neg(builder.ptrtoint(out, WORD)), WORD(LINE - 1)), WORD(element.size)
+    streamed = builder.and_(wanted, builder.icmp_unsigned("==", builder.urem(ahead, unit), WORD(0)))
+    head = builder.select(streamed, builder.udiv(ahead, unit), WORD(0))
+    return streamed, builder.select(builder.icmp_signed("<", head, n), head, n)
+
+
 def line_buffer(builder):
     """Return a place for one cache line on the stack."""
     with builder.goto_entry_block():
@@ -226,22 +253,11 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
     elements = [element] * (len(names) + 1)
     data = [k for k, operand in enumerate(names) if operand in DATA] + [len(names)]
     parameters = [k for k, operand in enumerate(names) if operand not in DATA]
-    pyfunc = getattr(_formulas, name).__wrapped__
-    formula_type = signature(element.computes, *[element.computes] * len(names))
-
-    def formula(builder, values):
-        return context.compile_internal(builder, pyfunc, formula_type, values)
-
-    def word(array, k):
-        return builder.load(builder.gep(builder.inttoptr(array, WORD.as_pointer()), [WORD(k)]))
-
-    addresses = [word(pointers, k) for k in range(len(names) + 1)]
+    formula = compiled(context, name, element.computes, *[element.computes] * len(names))
+    addresses = [read_word(builder, pointers, k) for k in range(len(names) + 1)]
     operands = [builder.inttoptr(address, BYTE.as_pointer()) for address in addresses]
-    steps = [word(strides, k) for k in range(len(names) + 1)]
+    steps = [read_word(builder, strides, k) for k in range(len(names) + 1)]
     unit = WORD(element.size)
-
-    def all_of(conditions):
-        return functools.reduce(builder.and_, conditions)
 
     def overlaps(k):
         """Input k and the output share memory without being the same array."""
@@ -276,7 +292,7 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
                     ends = [v if s is None else builder.gep(v, [last]) for v, s in zip(values, units, strict=True)]
                     loop(builder, elements, formula, ends, units, odd, independent=False)
 
-    with builder.if_else(all_of(contiguous(data) + scalar(parameters))) as (fast, rest):
+    with builder.if_else(all_of(builder, contiguous(data) + scalar(parameters))) as (fast, rest):
         with fast:
             values = [element.load(builder, op) if k in parameters else op for k, op in enumerate(operands)]
             simd(values, [None if k in parameters else unit for k in range(len(values))])
@@ -284,7 +300,7 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
             if not parameters:
                 loop(builder, elements, formula, operands, steps, n, independent=False)
             else:
-                with builder.if_else(all_of(contiguous([*range(len(operands))]))) as (all_arrays, in_order):
+                with builder.if_else(all_of(builder, contiguous([*range(len(operands))]))) as (all_arrays, in_order):
                     with all_arrays:
                         simd(operands, [unit] * len(operands))
                     with in_order:

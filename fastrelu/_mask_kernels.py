@@ -10,11 +10,23 @@ import functools
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.core.typing import signature
 
-from . import _formulas
 from ._cache import Compiled
-from ._kernels import BYTE, WORD, Element, compile_kernel, counted, hint, line_buffer, loop, store_line
+from ._kernels import (
+    BYTE,
+    WORD,
+    Element,
+    all_of,
+    compile_kernel,
+    compiled,
+    counted,
+    hint,
+    line_buffer,
+    loop,
+    read_word,
+    store_line,
+    to_first_line,
+)
 from ._layout import LINE
 from ._operations import MASKED
 
@@ -99,21 +111,16 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
     output = len(arrays) - 1
     lanes, unit = LINE // number.size, WORD(number.size)
 
-    def compiled(formula, *kinds):
-        function = getattr(_formulas, formula).__wrapped__
-        return lambda builder, values: context.compile_internal(builder, function, signature(*kinds), values)
-
     kinds = [types.boolean if operand == "mask" else number.computes for operand in names]
-    formula = compiled(name.removesuffix("_with_mask"), number.computes, *kinds)
-    active = compiled("active", types.boolean, number.computes)
+    formula = compiled(context, name.removesuffix("_with_mask"), number.computes, *kinds)
+    active = compiled(context, "active", types.boolean, number.computes)
 
-    def word(array, k):
-        return builder.load(builder.gep(builder.inttoptr(array, WORD.as_pointer()), [WORD(k)]))
-
-    places = {operand: builder.inttoptr(word(pointers, k), BYTE.as_pointer()) for k, operand in enumerate(order)}
-    mask, first = places["mask"], word(pointers, len(order))
+    places = {
+        operand: builder.inttoptr(read_word(builder, pointers, k), BYTE.as_pointer()) for k, operand in enumerate(order)
+    }
+    mask, first = places["mask"], read_word(builder, pointers, len(order))
     bases = [places[operand] for operand in arrays]
-    steps = [word(strides, order.index(operand)) for operand in arrays]
+    steps = [read_word(builder, strides, order.index(operand)) for operand in arrays]
     flags, buffer = line_buffer(builder), line_buffer(builder)
 
     def singly(start, stop):
@@ -160,21 +167,14 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
         if not reads:
             words.end(count)
 
-    def all_of(*conditions):
-        return functools.reduce(builder.and_, conditions)
-
     def steps_are(which, step):
-        return all_of(builder.icmp_signed("==", WORD(0), WORD(0)), *[
-            builder.icmp_signed("==", steps[k], step) for k in which])  # fmt: skip
+        return all_of(builder, [builder.icmp_signed("==", steps[k], step) for k in which])
 
     parameters = range(1, output)
     scalar, alike = steps_are(parameters, WORD(0)), steps_are(parameters, unit)
-    contiguous = all_of(steps_are([0, output], unit), builder.or_(scalar, alike))
-    ahead = builder.and_(builder.neg(builder.ptrtoint(bases[-1], WORD)), WORD(LINE - 1))  # bytes up to the next line
-    aligned = builder.icmp_unsigned("==", builder.urem(ahead, unit), WORD(0))
-    streamed = all_of(contiguous, aligned, builder.icmp_signed("!=", streaming, WORD(0)))
-    head = builder.select(streamed, builder.udiv(ahead, unit), WORD(0))
-    head = builder.select(builder.icmp_signed("<", head, n), head, n)
+    contiguous = builder.and_(steps_are([0, output], unit), builder.or_(scalar, alike))
+    wanted = builder.and_(contiguous, builder.icmp_signed("!=", streaming, WORD(0)))
+    streamed, head = to_first_line(builder, number, bases[-1], n, wanted)
     count = builder.select(contiguous, builder.udiv(builder.sub(n, head), WORD(lanes)), WORD(0))
 
     singly(WORD(0), head)

@@ -15,11 +15,24 @@ import functools
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.core.typing import signature
 
-from . import _formulas
 from ._cache import Compiled
-from ._kernels import BYTE, INT32, WORD, Element, compile_kernel, counted, hint, line_buffer, loop, store_line
+from ._kernels import (
+    BYTE,
+    INT32,
+    WORD,
+    Element,
+    all_of,
+    compile_kernel,
+    compiled,
+    counted,
+    hint,
+    line_buffer,
+    loop,
+    read_word,
+    store_line,
+    to_first_line,
+)
 from ._layout import CYCLE, LINE, NEVER
 from ._operations import DATA, OPERATIONS, SUMMED, WRITTEN
 from ._sums import sums_of
@@ -42,21 +55,12 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
     elements = [number] * inputs + sums + [number] * writes
     parameters = [k for k, operand in enumerate(names) if operand not in DATA]
 
-    def compiled(formula, result, *arguments):
-        function = getattr(_formulas, formula).__wrapped__
-        return lambda builder, values: context.compile_internal(
-            builder, function, signature(result, *arguments), values
-        )
-
-    def word(array, k):
-        return builder.load(builder.gep(builder.inttoptr(array, WORD.as_pointer()), [WORD(k)]))
-
-    bases = [builder.inttoptr(word(pointers, k), BYTE.as_pointer()) for k in range(len(elements))]
-    steps = [word(strides, k) for k in range(len(elements))]
-    add, join = _addition(context, compiled, number, sums)
+    bases = [builder.inttoptr(read_word(builder, pointers, k), BYTE.as_pointer()) for k in range(len(elements))]
+    steps = [read_word(builder, strides, k) for k in range(len(elements))]
+    add, join = _addition(context, number, sums)
     if writes:
         arity = len(OPERATIONS[operation])
-        plain = compiled(operation, number.computes, *[number.computes] * arity)
+        plain = compiled(context, operation, number.computes, *[number.computes] * arity)
 
     def formula(builder, values):
         """Return the new sums and the output, from the operands and the sums."""
@@ -72,8 +76,8 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
     builder.store(WORD(0), column)
     builder.store(WORD(NEVER), period)
     with builder.if_then(cycle):
-        builder.store(word(pointers, len(elements)), column)
-        builder.store(word(pointers, len(elements) + 1), period)
+        builder.store(read_word(builder, pointers, len(elements)), column)
+        builder.store(read_word(builder, pointers, len(elements) + 1), period)
 
     def advance(count):
         """Go on by so many columns; return the one from which on it is."""
@@ -122,24 +126,15 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
                 store_line(builder, number, buffer, builder.gep(bases[-1], [here]), streamed=streamed)
             name.operands += (hint(builder.module, "unroll.disable"),)
 
-    def all_of(*conditions):
-        return functools.reduce(builder.and_, conditions, ir.Constant(ir.IntType(1), 1))
-
     def steps_are(which, step):
-        return all_of(*[builder.icmp_signed("==", steps[k], step) for k in which])
+        return all_of(builder, [builder.icmp_signed("==", steps[k], step) for k in which])
 
     data = [k for k in range(inputs) if k not in parameters] + [places] * writes
     scalar, alike = steps_are(parameters, WORD(0)), steps_are(parameters, unit)
-    dense = all_of(steps_are(data, unit), builder.or_(scalar, alike))
-    head = WORD(0)
+    dense, head = builder.and_(steps_are(data, unit), builder.or_(scalar, alike)), WORD(0)
     if writes:
-        ahead = builder.and_(
-            builder.neg(builder.ptrtoint(bases[-1], WORD)), WORD(LINE - 1)
-        )  # bytes up to the next line
-        aligned = builder.icmp_unsigned("==", builder.urem(ahead, unit), WORD(0))
-        streamed = all_of(dense, aligned, builder.icmp_signed("!=", streaming, WORD(0)))
-        head = builder.select(streamed, builder.udiv(ahead, unit), WORD(0))
-        head = builder.select(builder.icmp_signed("<", head, n), head, n)
+        wanted = builder.and_(dense, builder.icmp_signed("!=", streaming, WORD(0)))
+        streamed, head = to_first_line(builder, number, bases[-1], n, wanted)
     count = builder.select(dense, builder.udiv(builder.sub(n, head), WORD(lanes)), WORD(0))
 
     def each_store(values, targets):
@@ -185,17 +180,17 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
     singly(builder.add(head, builder.mul(count, WORD(lanes))), n)
 
 
-def _addition(context, compiled, number, sums):
+def _addition(context, number, sums):
     """Return how an element is added to sums, and how sums are added to sums."""
     if len(sums) == 1 and sums[0].computes == types.int32:
-        positive = compiled("positive", types.boolean, number.computes)
+        positive = compiled(context, "positive", types.boolean, number.computes)
 
         def add(builder, values, totals):
             return [builder.add(totals[0], builder.zext(positive(builder, values[:1]), INT32))]
 
         return add, lambda builder, totals, others: [builder.add(totals[0], others[0])]
 
-    term = compiled("slope_term", types.float64, types.float64, types.float64)
+    term = compiled(context, "slope_term", types.float64, types.float64, types.float64)
     sum_up = _two_sum if len(sums) > 1 else lambda builder, total, value: [builder.fadd(total, value)]
 
     def add(builder, values, totals):
