@@ -5,6 +5,7 @@ So data travels through pinned buffers, two sets of them: while one piece is on 
 processor fills or empties the other set. Memory is bounded, however large the arrays are.
 """
 
+import contextlib
 import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -226,7 +227,8 @@ def stream_through(
     whole = max(part.each for part in parts)
     piece = min(size, whole * max(1, _settings.STAGING_BYTES // (whole * max(part.dtype.itemsize for part in parts))))
     device = _current_device()
-    with _lock:
+    # this may be a thread without a context, with buffers that another one has made
+    with _lock, contextlib.nullcontext() if SIMULATED else _driver.get().on(device):
         if device not in _sets:
             _sets[device] = _Set(device), _Set(device)
         sets = _sets[device]
