@@ -39,6 +39,8 @@ class Library:
         interface = value.__cuda_array_interface__
         try:
             dtype = np.dtype(interface["typestr"])
+            if dtype.kind == "V":  # the interface has no word for bfloat16, which the array itself may well have
+                dtype = np.dtype(getattr(value, "dtype", dtype))
         except TypeError:
             refuse_dtype(name, argument, f"type {interface['typestr']!r}")
         if interface.get("mask") is not None:
