@@ -1,4 +1,7 @@
-"""These tests run under Numba's simulator (``test_cuda_simulator.py`` starts them), on a GPU, or not at all."""
+"""These tests run under Numba's simulator, on an emulated GPU, on a GPU, or not at all.
+
+``test_cuda_without_gpu.py`` starts them the first two ways.
+"""
 
 import os
 import sys
@@ -7,7 +10,13 @@ import pytest
 
 import fastrelu._cuda as target
 
+from . import emulator
+
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
+EMULATED = int(os.environ.get("FASTRELU_EMULATED_GPUS", "0"))
+if EMULATED:
+    emulator.install(EMULATED)
+    assert not target.unavailable(), target.unavailable()
 
 collect_ignore = []
 if SIMULATED:

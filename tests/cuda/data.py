@@ -64,18 +64,38 @@ def listed(result):
     return list(result) if isinstance(result, tuple) else [result]
 
 
+def to_device(values):
+    """Return a Numba device array, of bfloat16 too, which Numba does not copy as such."""
+    from fastrelu._cuda._numba import SIMULATED, cuda
+
+    if SIMULATED or np.dtype(values.dtype).char != "E":
+        return cuda.to_device(values)
+    return cuda.to_device(values.view(np.uint16)).view(values.dtype)
+
+
+def view_of(array, take):
+    """Return what `take` makes of a device array; Numba's own know few views, and copy for others."""
+    from fastrelu._cuda._numba import SIMULATED
+
+    if SIMULATED:
+        return take(array)
+    extent = sum((n - 1) * step for n, step in zip(array.shape, array.strides, strict=True)) + array.dtype.itemsize
+    twin = np.ndarray(array.shape, array.dtype, np.zeros(extent, np.uint8), strides=array.strides)
+    part = take(twin)
+    start = part.__array_interface__["data"][0] - twin.__array_interface__["data"][0]
+    return type(array)(part.shape, part.strides, part.dtype, gpu_data=array.gpu_data.view(start))
+
+
 class Guarded:
     """A device array that starts some elements into a larger one, whose other bytes must stay as they are."""
 
     def __init__(self, values, offset, margin=24):
-        from fastrelu._cuda._numba import cuda
-
         raw = np.full(values.size + 2 * margin, 1, dtype=values.dtype)
         raw.view(np.uint8)[:] = 0x5A if values.dtype != np.bool_ else 1
         self.start, self.stop = margin + offset, margin + offset + values.size
         raw[self.start : self.stop] = values
         self._before = raw.copy()
-        self._whole = cuda.to_device(raw)
+        self._whole = to_device(raw)
         self.array = self._whole[self.start : self.stop]
 
     def check(self):

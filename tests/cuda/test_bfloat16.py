@@ -12,15 +12,10 @@ import fastrelu  # noqa: E402
 from fastrelu import _cuda, _ml_dtypes  # noqa: E402
 from fastrelu._bench.oracle import assert_same, expected  # noqa: E402
 from fastrelu._cuda import _dlpack, _types  # noqa: E402
-from fastrelu._cuda._numba import SIMULATED, cuda  # noqa: E402
 
-from .data import specials  # noqa: E402
+from .data import specials, to_device, view_of  # noqa: E402
 
-# Numba has no arrays of this type; those of its simulator are NumPy's
-pytestmark = [
-    pytest.mark.skipif(not SIMULATED, reason="the simulator's arrays"),
-    pytest.mark.usefixtures("tiny_blocks"),
-]
+pytestmark = pytest.mark.usefixtures("tiny_blocks")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
@@ -32,7 +27,7 @@ def test_float64_is_not_bfloat16_where_nobody_has_imported_ml_dtypes(monkeypatch
 
 def test_types_of_results():
     x = specials(BFLOAT16, 29)
-    device = cuda.to_device(x)
+    device = to_device(x)
     for slope in (0.3, 2, True):
         assert_same(
             fastrelu.leaky_relu(device, slope).copy_to_host(), expected("leaky_relu", [x, float(slope)], BFLOAT16)
@@ -41,7 +36,7 @@ def test_types_of_results():
         wanted = np.multiply(BFLOAT16.type(1), other).dtype
         assert_same(fastrelu.leaky_relu(device, other).copy_to_host(), expected("leaky_relu", [x, other], wanted))
     grad = specials(np.float32, 29)
-    result = fastrelu.relu_backward(cuda.to_device(grad), device, 0.3).copy_to_host()
+    result = fastrelu.relu_backward(to_device(grad), device, 0.3).copy_to_host()
     assert_same(result, expected("relu_backward", [grad, x, 0.3], np.float32))
 
 
@@ -49,32 +44,33 @@ def test_types_of_results():
 def test_conversions(other):
     x = specials(BFLOAT16, 29)
     wide = specials(other, 29)
-    result = fastrelu.leaky_relu(cuda.to_device(wide), 0.3, dtype=BFLOAT16).copy_to_host()
+    result = fastrelu.leaky_relu(to_device(wide), 0.3, dtype=BFLOAT16).copy_to_host()
     assert_same(result, expected("leaky_relu", [wide, 0.3], BFLOAT16))
-    out = cuda.to_device(np.zeros(29, BFLOAT16))
+    out = to_device(np.zeros(29, BFLOAT16))
     if other != "float16":
-        fastrelu.leaky_relu(cuda.to_device(wide), 0.3, out=out)
+        fastrelu.leaky_relu(to_device(wide), 0.3, out=out)
         with np.errstate(all="ignore"):
             assert_same(out.copy_to_host(), expected("leaky_relu", [wide, 0.3], other).astype(BFLOAT16))
-        out = cuda.to_device(np.zeros(29, other))
-        fastrelu.leaky_relu(cuda.to_device(x), 0.3, out=out)
+        out = to_device(np.zeros(29, other))
+        fastrelu.leaky_relu(to_device(x), 0.3, out=out)
         assert_same(out.copy_to_host(), expected("leaky_relu", [x, 0.3], BFLOAT16).astype(other))
     with pytest.raises(TypeError, match="does not cast"):
-        fastrelu.relu(cuda.to_device(x), out=cuda.to_device(np.zeros(29, np.int32)))
+        fastrelu.relu(to_device(x), out=to_device(np.zeros(29, np.int32)))
 
 
 def test_views_masks_and_overlap():
     x = specials(BFLOAT16, 60).reshape(6, 10)
-    device = cuda.to_device(x)
+    device = to_device(x)
     for view in (lambda a: a.T, lambda a: a[::2, 1::3]):
         assert_same(
-            fastrelu.leaky_relu(view(device), 0.3).copy_to_host(), expected("leaky_relu", [view(x), 0.3], BFLOAT16)
+            fastrelu.leaky_relu(view_of(device, view), 0.3).copy_to_host(),
+            expected("leaky_relu", [view(x), 0.3], BFLOAT16),
         )
     mask = np.resize([True, False, False], (6, 10))
-    out = cuda.to_device(np.ones((6, 10), BFLOAT16))
-    fastrelu.relu(device, out=out, where=cuda.to_device(mask))
+    out = to_device(np.ones((6, 10), BFLOAT16))
+    fastrelu.relu(device, out=out, where=to_device(mask))
     assert_same(out.copy_to_host(), np.where(mask, expected("relu", [x], BFLOAT16), BFLOAT16.type(1)))
-    flat = cuda.to_device(x.ravel())
+    flat = to_device(x.ravel())
     fastrelu.relu(flat[:-3], out=flat[3:])
     assert_same(flat.copy_to_host()[3:], expected("relu", [x.ravel()[:-3]], BFLOAT16))
 
@@ -95,7 +91,7 @@ def test_nan_of_the_hardware_stays_nan():
     ones = np.array([0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F810000], np.uint32).view(np.float32)
     assert _access._to_memory(ones, "E").tolist() == [0x7FFF, 0xFFFF, 0x7FC0, 0x7F81]
     assert (
-        _cuda.call("relu", [cuda.to_device(np.array([0x7F81], np.uint16).view(BFLOAT16))], None, None, {})
+        _cuda.call("relu", [to_device(np.array([0x7F81], np.uint16).view(BFLOAT16))], None, None, {})
         .copy_to_host()
         .view(np.uint16)
         == 0x7F81

@@ -23,9 +23,15 @@ def public(name):
     return getattr(fastrelu, name)
 
 
-def to_torch(value):
+def import_torch():
     torch = pytest.importorskip("torch")
-    return torch.from_numpy(value.copy()).cuda()
+    if not torch.cuda.is_available():
+        pytest.skip("this torch sees no GPU")
+    return torch
+
+
+def to_torch(value):
+    return import_torch().from_numpy(value.copy()).cuda()
 
 
 def to_cupy(value):
@@ -122,7 +128,7 @@ def test_masks_of_strided_arrays(library):
 
 
 def test_masks_of_more_than_2_to_the_31_elements():
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     n = (1 << 31) + 12_345
     if torch.cuda.mem_get_info()[0] < 7 * n:
         pytest.skip("the GPU has not enough memory")
@@ -181,7 +187,7 @@ def test_sums_of_every_library(library, name, code, axis):
 
 
 def test_sums_in_one_order_on_any_run():
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     grad, x = (torch.randn(1 << 22, 3, device="cuda", dtype=torch.float64) for _ in range(2))
     found = [to_host(fastrelu.leaky_relu_slope_grad(grad, x, axis=axis)) for axis in (1, None) for _ in range(5)]
     for each in found[:5]:
@@ -193,7 +199,7 @@ def test_sums_in_one_order_on_any_run():
 
 
 def test_counts_of_more_than_2_to_the_31_elements():
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     n = (1 << 31) + 12_345
     if torch.cuda.mem_get_info()[0] < 3 * n:
         pytest.skip("the GPU has not enough memory")
@@ -224,7 +230,7 @@ def test_strided_channels_last_and_prelu(library):
 
 
 def test_torch_says_what_to_do_about_gradients():
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     x = torch.ones(3, device="cuda", requires_grad=True)
     with pytest.raises(TypeError, match=r"detach\(\)"):
         fastrelu.relu(x)
@@ -240,7 +246,7 @@ def test_torch_says_what_to_do_about_gradients():
 
 
 def test_mixed_libraries_and_places():
-    torch, cupy = pytest.importorskip("torch"), pytest.importorskip("cupy")
+    torch, cupy = import_torch(), pytest.importorskip("cupy")
     x = torch.ones(3, device="cuda")
     for other in (cupy.ones(3, "f"), np.ones(3, "f"), torch.ones(3)):
         with pytest.raises(TypeError):
@@ -255,7 +261,7 @@ def test_streams_do_not_race(library):
     n = 1 << 25
     for _ in range(5):
         if library == "torch":
-            torch = pytest.importorskip("torch")
+            torch = import_torch()
             first, second, third = (torch.cuda.Stream() for _ in range(3))
             x = torch.full((n,), -1.0, device="cuda")
             torch.cuda.synchronize()
@@ -324,7 +330,7 @@ def test_jax_results_are_ordered():
 
 
 def test_a_thread_without_a_context():
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     x = torch.full((1000,), -1.0, device="cuda")
     found = []
     thread = threading.Thread(target=lambda: found.append(fastrelu.relu(x)))
@@ -335,7 +341,7 @@ def test_a_thread_without_a_context():
 
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_more_than_2_to_the_31_elements(contiguous):
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     n = (1 << 31) + 12_345
     if torch.cuda.mem_get_info()[0] < 3 * n:
         pytest.skip("the GPU has not enough memory")
@@ -349,7 +355,7 @@ def test_more_than_2_to_the_31_elements(contiguous):
 
 
 def test_running_out_of_memory():
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     free = torch.cuda.mem_get_info()[0]
     x = torch.zeros(int(free * 0.7), dtype=torch.int8, device="cuda")
     with pytest.raises(MemoryError, match="memory"):

@@ -8,12 +8,12 @@ import pytest
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import _libraries, _mask_kernels, _masks, _settings
-from fastrelu._cuda._numba import SIMULATED, cuda
+from fastrelu._cuda._numba import SIMULATED
 from fastrelu._operations import MASKED, OPERATIONS
 from fastrelu._operations import typecodes as codes_of
 
 from . import fakes
-from .data import FLOATS, Guarded, bits_of, listed, masked_case, specials
+from .data import FLOATS, Guarded, bits_of, listed, masked_case, specials, to_device, view_of
 from .test_layouts import VIEWS
 
 SIZES = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65)
@@ -24,7 +24,7 @@ simulated = pytest.mark.skipif(not SIMULATED, reason="these arrays are in host m
 
 
 def on_device(values):
-    return [cuda.to_device(value) if isinstance(value, np.ndarray) else value for value in values]
+    return [to_device(value) if isinstance(value, np.ndarray) else value for value in values]
 
 
 def to_host(results):
@@ -52,10 +52,10 @@ def test_integers(code, shape_of_launch):
     for n in (7, 8, 9, 47, 130):
         run("relu_with_mask", specials(code, n))
     x = specials(code, 21)
-    y, mask = fastrelu.leaky_relu_with_mask(cuda.to_device(x), SLOPE)
+    y, mask = fastrelu.leaky_relu_with_mask(to_device(x), SLOPE)
     check("leaky_relu_with_mask", (y, mask), fastrelu.leaky_relu_with_mask(x, SLOPE))
-    wide = cuda.to_device(np.zeros(21, "d"))
-    assert fastrelu.relu_with_mask(cuda.to_device(x), out=wide)[0] is wide
+    wide = to_device(np.zeros(21, "d"))
+    assert fastrelu.relu_with_mask(to_device(x), out=wide)[0] is wide
     assert_same(wide.copy_to_host(), np.maximum(x, 0).astype("d"))
 
 
@@ -110,18 +110,17 @@ def test_views(name, view, tiny_blocks):
     arguments, wanted = masked_case(name, take(BASE))
     before, after = np.full_like(BASE, 9), np.full_like(BASE, 9)
     take(before)[...], take(after)[...] = arguments[0], wanted[0]
-    data, out, rest = cuda.to_device(before), cuda.to_device(np.full_like(BASE, 9)), on_device(arguments[1:])
-    check(name, getattr(fastrelu, name)(take(data), *rest), wanted)
-    results = getattr(fastrelu, name)(take(data), *rest, out=take(out))
+    data, out, rest = to_device(before), to_device(np.full_like(BASE, 9)), on_device(arguments[1:])
+    check(name, getattr(fastrelu, name)(view_of(data, take), *rest), wanted)
+    results = getattr(fastrelu, name)(view_of(data, take), *rest, out=view_of(out, take))
     check(name, (out, *listed(results)[1:]), [after, *wanted[1:]])
-    getattr(fastrelu, name + "_")(take(data), *rest)
+    getattr(fastrelu, name + "_")(view_of(data, take), *rest)
     assert_same(data.copy_to_host(), after)
 
 
-@pytest.mark.skipif(not SIMULATED, reason="Numba's device arrays have no negative strides")
 def test_negative_strides(tiny_blocks):
     x = BASE[::-1, :, ::-2]
-    found = fastrelu.leaky_relu_with_mask(cuda.to_device(BASE)[::-1, :, ::-2], SLOPE)
+    found = fastrelu.leaky_relu_with_mask(view_of(to_device(BASE), lambda a: a[::-1, :, ::-2]), SLOPE)
     check("leaky_relu_with_mask", found, masked_case("leaky_relu_with_mask", x)[1])
 
 
@@ -139,7 +138,7 @@ def test_a_broadcast_input(tiny_blocks):
 def test_rows_that_end_within_bytes(name, columns, tiny_blocks):
     whole = specials("f", 7 * (columns + 1)).reshape(7, columns + 1)
     arguments, wanted = masked_case(name, whole[:, :columns])
-    device = cuda.to_device(np.hstack([arguments[0], np.zeros((7, 1), "f")]))[:, :columns]
+    device = to_device(np.hstack([arguments[0], np.zeros((7, 1), "f")]))[:, :columns]
     check(name, getattr(fastrelu, name)(device, *on_device(arguments[1:])), wanted)
 
 
@@ -152,26 +151,26 @@ def test_a_slope_per_channel(shape, tiny_blocks):
 
 def test_transposed_slopes(tiny_blocks):
     slopes = np.linspace(-2, 2, 35, dtype="f").reshape(7, 5)
-    device = cuda.to_device(slopes).T
+    device = view_of(to_device(slopes), np.transpose)
     wanted = masked_case("leaky_relu_with_mask", BASE, slopes.T)[1]
-    check("leaky_relu_with_mask", fastrelu.leaky_relu_with_mask(cuda.to_device(BASE), device), wanted)
+    check("leaky_relu_with_mask", fastrelu.leaky_relu_with_mask(to_device(BASE), device), wanted)
 
 
 def test_more_axes_than_other_kernels_have(tiny_blocks):
     x = specials("f", 3**7).reshape((3,) * 7)[(slice(None, None, 2),) * 7]
-    whole = cuda.to_device(np.ascontiguousarray(np.pad(x, [(0, 1)] * 7)))[(slice(0, 2),) * 7]
+    whole = to_device(np.ascontiguousarray(np.pad(x, [(0, 1)] * 7)))[(slice(0, 2),) * 7]
     check("relu_with_mask", fastrelu.relu_with_mask(whole), masked_case("relu_with_mask", x)[1])
 
 
 def test_masks_with_gaps(tiny_blocks):
     x = specials("f", 100)
     memory = np.full(26, 99, np.uint8)
-    device = cuda.to_device(memory)
-    y, _ = fastrelu.relu_with_mask(cuda.to_device(x), mask_out=device[::2])
+    device = to_device(memory)
+    y, _ = fastrelu.relu_with_mask(to_device(x), mask_out=device[::2])
     memory[::2] = bits_of(x)
     assert_same(device.copy_to_host(), memory)
     assert_same(y.copy_to_host(), expected("relu", (x,), "f"))
-    found = fastrelu.relu_backward_from_mask(cuda.to_device(x[::-1].copy()), device[::2])
+    found = fastrelu.relu_backward_from_mask(to_device(x[::-1].copy()), device[::2])
     assert_same(found.copy_to_host(), expected("relu_backward", (x[::-1], x, 0.0), "f"))
 
 
@@ -184,7 +183,7 @@ def test_any_slope(code, slope, tiny_blocks):
 
 def test_a_dead_unit_is_a_selection(tiny_blocks):
     grad = np.array([np.inf, -np.inf, np.nan, -1, 3], "f")
-    found = fastrelu.relu_backward_from_mask(cuda.to_device(grad), cuda.to_device(np.array([16], np.uint8)))
+    found = fastrelu.relu_backward_from_mask(to_device(grad), to_device(np.array([16], np.uint8)))
     assert_same(found.copy_to_host(), np.array([0, 0, 0, 0, 3], "f"))
 
 
@@ -193,8 +192,8 @@ def test_mixed_precision(code, other, tiny_blocks):
     x, slope = specials(code, 33), specials(other, 33, 5)
     run("leaky_relu_with_mask", x, slope)
     run("leaky_relu_backward_from_mask", x, slope)
-    into = cuda.to_device(np.zeros(33, "e"))
-    y, mask = fastrelu.relu_with_mask(cuda.to_device(x), out=into)
+    into = to_device(np.zeros(33, "e"))
+    y, mask = fastrelu.relu_with_mask(to_device(x), out=into)
     with np.errstate(all="ignore"):
         check("relu_with_mask", (y, mask), [expected("relu", (x,), code).astype("e"), bits_of(x)])
 
@@ -221,7 +220,7 @@ def test_overlap(shift, tiny_blocks):
         arguments, wanted = masked_case(name, host[source].copy())
         before = host.copy()
         before[source] = arguments[0]
-        device = cuda.to_device(before)
+        device = to_device(before)
         results = getattr(fastrelu, name)(device[source], *on_device(arguments[1:]), out=device[target])
         before[target] = wanted[0]
         check(name, (device, *listed(results)[1:]), [before, *wanted[1:]])
@@ -343,7 +342,7 @@ def test_refusals_write_nothing(monkeypatch):
         (TypeError, r"negative_slope is a list in host", leaky, (x, [0.1]), {"out": out, "mask_out": mask}),
         (TypeError, r"x is of dtype complex64", with_mask, (fakes.Interface(np.zeros(23, "F")),), {"mask_out": mask}),
         (
-            TypeError, r"grad is a CUDA array and mask is a Numba device array", backward, (x, cuda.to_device(bits)),
+            TypeError, r"grad is a CUDA array and mask is a Numba device array", backward, (x, to_device(bits)),
             {"out": out},
         ),
         (ValueError, "read-only", with_mask, (x,), {"out": fakes.Interface(array, readonly=True), "mask_out": mask}),
@@ -525,13 +524,13 @@ def test_a_configured_target_copies_too(monkeypatch, tiny_blocks):
 def test_explain_runs_nothing_and_refuses_what_the_call_does(monkeypatch):
     monkeypatch.setattr(_masks, "launch", None)
     monkeypatch.setattr(_libraries.Library, "empty", None)
-    function, x, short = fastrelu.relu_with_mask, cuda.to_device(BASE), np.zeros(3, np.uint8)
+    function, x, short = fastrelu.relu_with_mask, to_device(BASE), np.zeros(3, np.uint8)
     assert fastrelu.explain(function, x).target == "cuda"
     assert fastrelu.explain(function, BASE, target="cuda").target == "cuda"
     for kind, data, kwargs in [
         (TypeError, x, {"mask_out": short}),
         (TypeError, x, {"target": "serial"}),
-        (ValueError, x, {"mask_out": cuda.to_device(short)}),
+        (ValueError, x, {"mask_out": to_device(short)}),
         (ValueError, BASE, {"mask_out": short, "target": "cuda"}),
     ]:
         with pytest.raises(kind):

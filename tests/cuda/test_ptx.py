@@ -154,7 +154,7 @@ def test_all_loads_of_a_batch_are_in_flight_before_the_first_store(spec):
 
 @pytest.mark.parametrize("spec", [spec for spec in CONTIGUOUS if spec.loads > 1], ids=label)
 def test_no_branch_depends_on_an_element(spec):
-    """Threads of a warp that disagree take both ways. The kernel's loops, and what is the same for all, have at most 19.
+    """Threads of a warp that disagree take both ways. Loops, and what is the same for all, have at most 19.
 
     Formulas of several returns had 32 to 174.
     """

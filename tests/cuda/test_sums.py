@@ -10,11 +10,11 @@ import pytest
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import _libraries, _settings, _sums
-from fastrelu._cuda._numba import SIMULATED, cuda
+from fastrelu._cuda._numba import SIMULATED
 from fastrelu._operations import MASKED, OPERATIONS, SUMMED, WRITTEN
 
 from . import fakes
-from .data import FLOATS, Guarded, specials
+from .data import FLOATS, Guarded, specials, to_device, view_of
 from .test_layouts import VIEWS
 
 COUNTS = [name for name in SUMMED if "grad" not in SUMMED[name]]
@@ -101,7 +101,7 @@ def to_host(array):
     return array.copy_to_host() if hasattr(array, "copy_to_host") else array
 
 
-def run(name, data, axis, put=cuda.to_device, slope=SLOPE, views=None):
+def run(name, data, axis, put=to_device, slope=SLOPE, views=None):
     """Call a function on device arrays of the data, and compare all that it returns or writes."""
     device = [put(each) for each in data] if views is None else views
     code, slopes = data[0].dtype, slopes_for(name, slope)
@@ -139,7 +139,7 @@ def test_integers(code):
     x = specials(code, 35).reshape(5, 7)
     for name in ("relu_with_counts", "count_active"):
         run(name, [x], -1)
-    device, counts = cuda.to_device(x), cuda.to_device(np.zeros(7, np.int64))
+    device, counts = to_device(x), to_device(np.zeros(7, np.int64))
     y = fastrelu.leaky_relu_with_counts(device, counts, SLOPE)
     assert_same(y.copy_to_host(), fastrelu.leaky_relu(x, SLOPE))
     assert_same(counts.copy_to_host(), counts_of(x, -1))
@@ -162,7 +162,7 @@ def test_views(view):
     take = VIEWS[view]
     for name in SUMMED:
         data = case(name, "f", (6, 5, 7))
-        views = [take(cuda.to_device(each)) for each in data]
+        views = [view_of(to_device(each), take) for each in data]
         taken = [take(each) for each in data]
         for axis in (None, *range(taken[0].ndim)):
             run(name, taken, axis, views=views)
@@ -173,8 +173,8 @@ def test_a_slope_per_unit(shape):
     slope = np.linspace(-2, 2, math.prod(shape), dtype="f").reshape(shape)
     for name in ("leaky_relu_with_counts", "leaky_relu_backward_with_slope_grad"):
         data = case(name, "f", SHAPE)
-        device = [cuda.to_device(each) for each in (*data, slope)]
-        counts = [cuda.to_device(np.zeros(6, np.int64))] if name in COUNTS else []
+        device = [to_device(each) for each in (*data, slope)]
+        counts = [to_device(np.zeros(6, np.int64))] if name in COUNTS else []
         result = getattr(fastrelu, name)(*device[:-1], *counts, device[-1], axis=1)
         wanted = values_of(name, data, slope)
         assert_same(to_host(result if counts else result[0]), wanted)
@@ -185,10 +185,10 @@ def test_a_slope_per_unit(shape):
 def test_x_that_broadcasts_or_is_a_number():
     grad, x = case("leaky_relu_slope_grad", "f", (5, 7))
     row = np.nan_to_num(x[0])
-    for other, device in ((row, cuda.to_device(row)), (np.float32(-2.5), -2.5), (np.float32(-2), np.float32(-2))):
+    for other, device in ((row, to_device(row)), (np.float32(-2.5), -2.5), (np.float32(-2), np.float32(-2))):
         whole = np.broadcast_to(other, grad.shape)
         for axis in (None, 0, 1):
-            found = fastrelu.leaky_relu_slope_grad(cuda.to_device(grad), device, axis=axis)
+            found = fastrelu.leaky_relu_slope_grad(to_device(grad), device, axis=axis)
             assert_same(found.copy_to_host(), sums_of(grad, whole, axis, "f"))
 
 
@@ -214,7 +214,7 @@ def test_twins_and_outputs_write_nothing_else(name, launches):
     if name in COUNTS:
         assert_same(counts.array.copy_to_host(), 3 + 2 * counts_of(*data, 0))
     else:
-        twin = getattr(fastrelu, name + "_")(cuda.to_device(data[0]), device[1], *slopes)
+        twin = getattr(fastrelu, name + "_")(to_device(data[0]), device[1], *slopes)
         assert_same(twin.copy_to_host(), sums_of(*data, None, "f"))
     for guard in (*guards, out, counts, sums):
         guard.check()
@@ -226,10 +226,10 @@ def test_overlap(name, shift):
     data, slopes = case(name, "f", (40,)), slopes_for(name)
     memory = np.zeros(60, "f")
     memory[10:50] = data[0]
-    device = cuda.to_device(memory)
-    into, rest = device[10 + shift : 50 + shift], [cuda.to_device(each) for each in data[1:]]
+    device = to_device(memory)
+    into, rest = device[10 + shift : 50 + shift], [to_device(each) for each in data[1:]]
     if name in COUNTS:
-        counts = cuda.to_device(np.zeros((), np.int64))
+        counts = to_device(np.zeros((), np.int64))
         getattr(fastrelu, name)(device[10:50], counts, *slopes, axis=None, out=into)
         assert_same(counts.copy_to_host(), counts_of(*data, None))
     else:
@@ -241,14 +241,14 @@ def test_overlap(name, shift):
 
 def test_results_with_gaps_and_of_other_types():
     grad, x = case("leaky_relu_slope_grad", "e", (9, 5))
-    wide = cuda.to_device(np.full(15, 9.0))
-    fastrelu.leaky_relu_slope_grad(cuda.to_device(grad), cuda.to_device(x), axis=1, out=wide[::3])
+    wide = to_device(np.full(15, 9.0))
+    fastrelu.leaky_relu_slope_grad(to_device(grad), to_device(x), axis=1, out=wide[::3])
     memory = np.full(15, 9.0)
     memory[::3] = sums_of(grad, x, 1, "d")
     assert_same(wide.copy_to_host(), memory)
-    counts = cuda.to_device(np.full(10, 4))
-    y = cuda.to_device(np.zeros((9, 5)))
-    assert fastrelu.relu_with_counts(cuda.to_device(x), counts[::2], out=y) is y
+    counts = to_device(np.full(10, 4))
+    y = to_device(np.zeros((9, 5)))
+    assert fastrelu.relu_with_counts(to_device(x), counts[::2], out=y) is y
     assert_same(counts.copy_to_host()[::2], 4 + counts_of(x, -1))
     assert_same(y.copy_to_host(), expected("relu", (x,), "e").astype("d"))
 
@@ -263,7 +263,7 @@ def test_sums_are_rounded_once(code, launches):
     grad[3], x[3], grad[150], x[150] = big, -1, -big, -1
     if code == "f":
         grad[3], grad[150] = 2**27, -(2**27)
-    found = fastrelu.leaky_relu_slope_grad(cuda.to_device(grad), cuda.to_device(x))
+    found = fastrelu.leaky_relu_slope_grad(to_device(grad), to_device(x))
     wanted = sums_of(grad, x, None, code)
     assert found.copy_to_host() == pytest.approx(wanted, rel=2 * np.finfo(code).eps if code == "d" else 1e-6)
 
@@ -275,12 +275,10 @@ def test_sums_that_overflow(code, where):
     grad[where] = np.inf
     if where[-1] == 31:
         grad[31] = -np.inf
-    found = fastrelu.leaky_relu_slope_grad(cuda.to_device(grad), cuda.to_device(x)).copy_to_host()
+    found = fastrelu.leaky_relu_slope_grad(to_device(grad), to_device(x)).copy_to_host()
     assert_same(found, np.array(np.nan if where[-1] == 31 else -np.inf, code))
     grad[...], x[...] = np.finfo(code).max, -1
-    assert_same(
-        fastrelu.leaky_relu_slope_grad(cuda.to_device(grad), cuda.to_device(x)).copy_to_host(), np.array(-np.inf, code)
-    )
+    assert_same(fastrelu.leaky_relu_slope_grad(to_device(grad), to_device(x)).copy_to_host(), np.array(-np.inf, code))
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (0, 4), (4, 0), (3, 0, 2), (1, 1)])
@@ -292,10 +290,10 @@ def test_empty_and_0d(name, shape):
 
 def test_empty_counts_launch_nothing(monkeypatch):
     monkeypatch.setattr(_sums, "launch", None)
-    counts = cuda.to_device(np.full(4, 5))
-    fastrelu.relu_with_counts(cuda.to_device(np.zeros((0, 4), "f")), counts)
+    counts = to_device(np.full(4, 5))
+    fastrelu.relu_with_counts(to_device(np.zeros((0, 4), "f")), counts)
     assert_same(counts.copy_to_host(), np.full(4, 5))
-    assert fastrelu.count_active(cuda.to_device(np.zeros((3, 0), "f"))).shape == (0,)
+    assert fastrelu.count_active(to_device(np.zeros((3, 0), "f"))).shape == (0,)
 
 
 def test_the_kernels_of_others_are_others():
@@ -305,12 +303,12 @@ def test_the_kernels_of_others_are_others():
 
 def test_the_same_sums_on_any_grid(monkeypatch):
     rng = np.random.default_rng(5)
-    grad, x = (cuda.to_device(rng.standard_normal((11, 13)).astype("f")) for _ in range(2))
+    grad, x = (to_device(rng.standard_normal((11, 13)).astype("f")) for _ in range(2))
     found = []
     for block, most in ((1, 0), (4, 1), (32, 0)):
         monkeypatch.setattr(_settings, "BLOCK", block)
         monkeypatch.setattr(_settings, "MAX_BLOCKS", most)
-        out = cuda.to_device(np.zeros(13))
+        out = to_device(np.zeros(13))
         found.append(fastrelu.leaky_relu_slope_grad(grad, x, axis=1, out=out).copy_to_host())
     assert_same(found[0], found[1])
     assert_same(found[0], found[2])
@@ -480,7 +478,7 @@ def test_the_words_are_those_of_host_arrays(name, rest, kwargs):
 def test_explain_runs_nothing_and_refuses_what_the_call_does(monkeypatch):
     monkeypatch.setattr(_sums, "launch", None)
     monkeypatch.setattr(_libraries.Library, "empty", None)
-    x = cuda.to_device(X)
+    x = to_device(X)
     assert fastrelu.explain(fastrelu.count_active, x).target == "cuda"
     with pytest.raises(ValueError, match="out of bounds"):
         fastrelu.explain(fastrelu.count_active, x, axis=3)

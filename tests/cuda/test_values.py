@@ -5,17 +5,16 @@ import pytest
 
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda._numba import cuda
 from fastrelu._operations import OPERATIONS, typecodes
 
-from .data import FLOATS, Guarded, operands_for, specials
+from .data import FLOATS, Guarded, operands_for, specials, to_device
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 65)
 CASES = [(name, code) for name in OPERATIONS for code in FLOATS]
 
 
 def on_device(values):
-    return [cuda.to_device(value) if isinstance(value, np.ndarray) else value for value in values]
+    return [to_device(value) if isinstance(value, np.ndarray) else value for value in values]
 
 
 @pytest.mark.parametrize(("name", "code"), CASES)
@@ -30,7 +29,7 @@ def test_sizes(name, code, shape_of_launch):
 def test_relu_of_integers(code, shape_of_launch):
     for n in (1, 15, 16, 17, 47, 130):
         x = specials(code, n)
-        result = _cuda.call("relu", (cuda.to_device(x),), None, None, {})
+        result = _cuda.call("relu", (to_device(x),), None, None, {})
         assert_same(result.copy_to_host(), expected("relu", (x,), x.dtype), f"{code} {n}")
 
 
@@ -72,7 +71,7 @@ def test_any_slope(code, slope, tiny_blocks):
 def test_a_dead_unit_is_a_selection(code, tiny_blocks):
     grad = np.array([np.inf, -np.inf, np.nan, -1, np.inf, np.nan], dtype=code)
     x = np.array([-1, -1, -np.inf, -1, 0.0, -0.0], dtype=code)
-    result = _cuda.call("relu_backward", (cuda.to_device(grad), cuda.to_device(x), 0.0), None, None, {})
+    result = _cuda.call("relu_backward", (to_device(grad), to_device(x), 0.0), None, None, {})
     assert_same(result.copy_to_host(), np.zeros(6, code))
 
 
@@ -82,7 +81,7 @@ def test_every_float16_is_rounded_once(monkeypatch):
     monkeypatch.setattr(_settings, "BLOCK", 64)
     x = np.arange(0x8000, 0x10000, 3, dtype=np.uint16).view(np.float16)
     for slope in (0.01, 0.3333):
-        result = _cuda.call("leaky_relu", (cuda.to_device(x), slope), None, None, {})
+        result = _cuda.call("leaky_relu", (to_device(x), slope), None, None, {})
         assert_same(result.copy_to_host(), expected("leaky_relu", (x, slope), "e"))
 
 
@@ -93,7 +92,7 @@ def test_every_bfloat16_is_rounded_once(monkeypatch):
     monkeypatch.setattr(_settings, "BLOCK", 64)
     x = np.arange(0x8000, 0x10000, 3, dtype=np.uint16).view("bfloat16")
     for slope in (0.01, 1e-38):
-        result = _cuda.call("leaky_relu", (cuda.to_device(x), slope), None, None, {})
+        result = _cuda.call("leaky_relu", (to_device(x), slope), None, None, {})
         assert_same(result.copy_to_host(), expected("leaky_relu", (x, slope), "bfloat16"))
 
 

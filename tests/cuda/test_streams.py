@@ -1,0 +1,253 @@
+"""What needs a driver, but no other library: order on streams, threads, several GPUs, large arrays, full memory.
+
+An emulated GPU works as late as it may, so that there a missing dependency shows on every run.
+"""
+
+import gc
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import fastrelu
+from fastrelu import _cuda
+from fastrelu._bench.oracle import assert_same, expected
+from fastrelu._cuda import _dlpack, _driver, _settings, _staging
+from fastrelu._cuda._numba import SIMULATED, cuda
+
+from .data import specials
+
+pytestmark = pytest.mark.cuda
+X = specials("f", 10_007)
+RELU = expected("relu", (X,), "f")
+several = pytest.mark.skipif(
+    bool(SIMULATED or _cuda.unavailable() or _driver.get().count() < 2), reason="there are no two GPUs"
+)
+
+
+def number(stream):
+    """Return what the driver calls a stream."""
+    return int(getattr(stream.handle, "value", stream.handle))
+
+
+class OnStream:
+    """A CUDA Array Interface that names a stream."""
+
+    def __init__(self, array, stream):
+        self.array = array
+        self.__cuda_array_interface__ = array.__cuda_array_interface__ | {"stream": number(stream)}
+
+
+class OnlyDLPack:
+    """An array of a library with streams of its own, and nothing but DLPack."""
+
+    def __init__(self, array, stream):
+        self.array, self.stream = array, stream
+
+    def __dlpack_device__(self):
+        return _dlpack.CUDA, 0
+
+    def __dlpack__(self, *, stream):
+        pointer = self.array.__cuda_array_interface__["data"][0]
+
+        def ready(consumer):
+            _driver.get().wait(int(consumer), number(self.stream), 0)
+
+        export = _dlpack.Export(self.array, pointer, self.array.shape, self.array.dtype, (_dlpack.CUDA, 0), ready)
+        return export.__dlpack__(stream=stream)
+
+
+def stream():
+    """Return a stream that waits for no other by itself."""
+    return cuda.external_stream(_driver.get().new_stream(0))
+
+
+def pinned(values):
+    """Return host memory from which the GPU copies when it gets there."""
+    array = cuda.pinned_array(values.shape, values.dtype)
+    array[...] = values
+    return array
+
+
+def later(values, on):
+    """Return a device array that gets its values later, on a stream, and what must live until then."""
+    source = pinned(values)
+    array = cuda.device_array(values.shape, values.dtype)
+    cuda.synchronize()
+    array.copy_to_device(source, stream=on)
+    return array, source
+
+
+def test_the_result_is_on_the_stream_of_the_array():
+    one = stream()
+    x, _source = later(X, one)
+    y = fastrelu.relu(OnStream(x, one))
+    host = pinned(np.zeros_like(X))
+    y.copy_to_host(host, stream=one)
+    one.synchronize()
+    assert_same(host, RELU)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_work_on_two_streams_is_in_order(first):
+    one, two = stream(), stream()
+    x, _source = later(X, one)
+    y = cuda.to_device(np.zeros_like(X))
+    fastrelu.relu(OnStream(x, one), out=OnStream(y, two))
+    after, host = pinned(np.full_like(X, 5)), pinned(np.zeros_like(X))
+    x.copy_to_device(after, stream=one)  # must not come before we have read
+    y.copy_to_host(host, stream=two)
+    for each in (one, two) if first == 0 else (two, one):
+        each.synchronize()
+    assert_same(host, RELU)
+    assert_same(x.copy_to_host(), after)
+
+
+def test_masks_and_sums_are_in_order_too():
+    one, two, three = stream(), stream(), stream()
+    x, _source = later(X, one)
+    y, counts = cuda.to_device(np.zeros_like(X)), cuda.to_device(np.zeros((), np.int64))
+    mask = cuda.to_device(np.zeros(-(-X.size // 8), np.uint8))
+    fastrelu.relu_with_mask(OnStream(x, one), out=OnStream(y, two), mask_out=OnStream(mask, three))
+    after, found = pinned(np.full_like(X, -5)), pinned(np.zeros(mask.size, np.uint8))
+    mask.copy_to_host(found, stream=three)
+    fastrelu.relu_with_counts_(OnStream(x, one), OnStream(counts, two), axis=None)
+    x.copy_to_device(after, stream=one)
+    for each in (one, two, three):
+        each.synchronize()
+    with np.errstate(invalid="ignore"):
+        assert_same(found, np.packbits(~(X <= 0), bitorder="little"))
+        assert int(counts.copy_to_host()) == np.count_nonzero(X > 0)
+    assert_same(y.copy_to_host(), RELU)
+    assert_same(x.copy_to_host(), after)
+
+
+def test_dlpack_is_ordered_by_its_producer_and_before_the_default_stream():
+    side = stream()
+    x, _source = later(X, side)
+    y = fastrelu.relu(OnlyDLPack(x, side))
+    assert_same(y.copy_to_host(), RELU)
+    fastrelu.relu_(OnlyDLPack(x, side))
+    assert_same(x.copy_to_host(), RELU)
+
+
+def test_the_default_stream():
+    x, _source = later(X, cuda.default_stream())
+    y = fastrelu.leaky_relu(x, 0.3)
+    assert_same(fastrelu.relu(y).copy_to_host(), expected("relu", (expected("leaky_relu", (X, 0.3), "f"),), "f"))
+
+
+def test_a_thread_without_a_context():
+    x, out, found = cuda.to_device(X), cuda.to_device(np.zeros_like(X)), []
+    calls = [lambda: fastrelu.relu(x, out=out), lambda: fastrelu.relu(x), lambda: fastrelu.relu(X, target="cuda")]
+    for call in calls:
+        thread = threading.Thread(target=lambda call=call: found.append(call()))
+        thread.start()
+        thread.join()
+    assert found[0] is out
+    for each in found:
+        assert_same(each if isinstance(each, np.ndarray) else each.copy_to_host(), RELU)
+
+
+def test_many_threads():
+    x, wrong = [cuda.to_device(np.full(1000, k, "f")) for k in range(4)], []
+
+    def work(k):
+        for _ in range(50):
+            if fastrelu.leaky_relu(x[k], -1.0).copy_to_host()[-1] != k:
+                wrong.append(k)
+            if fastrelu.relu(np.full(1000, k, "f"), target="cuda")[-1] != k:
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@several
+def test_the_gpu_is_the_one_of_the_array():
+    with cuda.gpus[1]:
+        x, slope = cuda.to_device(X), cuda.to_device(np.float32([0.3]))
+    with cuda.gpus[0]:
+        y = fastrelu.leaky_relu(x, slope)
+        assert _driver.get().device_of(y.__cuda_array_interface__["data"][0]) == 1
+        fastrelu.relu_(x)
+        _y, mask = fastrelu.relu_with_mask(x)
+        assert _driver.get().device_of(mask.__cuda_array_interface__["data"][0]) == 1
+        assert cuda.current_context().device.id == 0
+    with cuda.gpus[1]:
+        assert_same(y.copy_to_host(), expected("leaky_relu", (X, 0.3), "f"))
+        assert_same(x.copy_to_host(), RELU)
+        assert_same(fastrelu.relu(X, target="cuda"), RELU)
+
+
+@several
+def test_arrays_on_two_gpus():
+    arrays = []
+    for device in (0, 1):
+        with cuda.gpus[device]:
+            arrays.append(cuda.to_device(X))
+    with pytest.raises(TypeError, match="GPU"):
+        fastrelu.relu_backward(*arrays)
+    with pytest.raises(TypeError, match="GPU"):
+        fastrelu.relu(arrays[0], out=arrays[1])
+    with pytest.raises(TypeError, match="GPU"):
+        fastrelu.leaky_relu_slope_grad(*arrays)
+
+
+def test_memory_that_runs_out():
+    def free():
+        gc.collect()
+        cuda.current_context().deallocations.clear()
+        return cuda.current_context().get_memory_info().free
+
+    x, out = cuda.device_array(int(free() * 0.6), np.int8), np.full(1 << 20, 5, "f")
+    with pytest.raises(MemoryError, match="GPU"):
+        fastrelu.relu(x)
+    for each in _staging._sets.pop(0, ()):  # buffers of earlier calls would do
+        for buffer in each.buffers:
+            buffer.free()
+    rest = cuda.device_array(free() - (1 << 20), np.int8)
+    with pytest.raises(MemoryError, match="GPU"):
+        fastrelu.relu(np.full(1 << 20, -1, "f"), out=out, target="cuda")
+    assert (out == 5).all()
+    del x, rest
+    assert_same(fastrelu.relu(X, target="cuda"), RELU)
+
+
+def test_a_launch_that_the_driver_refuses(monkeypatch):
+    x = cuda.to_device(X)
+    monkeypatch.setattr(_settings, "BLOCK", 2048)
+    with pytest.raises(RuntimeError, match="the CUDA driver failed: launch of relu: CUDA_ERROR_INVALID_VALUE"):
+        fastrelu.relu(x)
+
+
+@pytest.mark.skipif(
+    os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 4 << 30 if hasattr(os, "sysconf") else True,
+    reason="there is not enough memory",
+)
+def test_more_than_2_to_the_31_elements():
+    n = (1 << 31) + 12_345
+    if cuda.current_context().get_memory_info().free < n:
+        pytest.skip("the GPU has not enough memory")
+    x = cuda.device_array(n, np.int8)
+    cuda.driver.device_memset(x, 0xFF, n)
+    places = [0, 1, (1 << 31) - 1, 1 << 31, n - 1]
+    for place in places:
+        x[place : place + 1].copy_to_device(np.int8([7]))
+    fastrelu.relu_(x)
+    for place in places:
+        start = max(place - 2, 0)
+        around = x[start : place + 3].copy_to_host()
+        assert around[place - start] == 7
+        assert set(around.tolist()) <= {0, 7}
+    # and strides that reach beyond, from either end
+    far = type(x)((2, 5), ((1 << 31) + 64, 1), x.dtype, gpu_data=x.gpu_data)
+    back = type(x)((2, 5), (-(1 << 31) - 64, 1), x.dtype, gpu_data=x.gpu_data.view((1 << 31) + 64))
+    x[(1 << 31) + 64 : (1 << 31) + 69].copy_to_device(np.int8([-3, 4, -5, 6, 7]))
+    assert fastrelu.relu(far).copy_to_host().tolist() == [[7, 7, 0, 0, 0], [0, 4, 0, 6, 7]]
+    assert fastrelu.relu(back).copy_to_host().tolist() == [[0, 4, 0, 6, 7], [7, 7, 0, 0, 0]]
