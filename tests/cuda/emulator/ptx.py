@@ -440,9 +440,10 @@ def compile_kernel(ptx: str, name: str, check: int) -> Kernel:
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=1
     )
-    options = llvm.create_pipeline_tuning_options(speed_level=1)
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
+    if hasattr(llvm, "create_pass_builder"):  # without it, llvmlite of Numba 0.60, every register is in memory
+        options = llvm.create_pipeline_tuning_options(speed_level=1)
+        passes = llvm.create_pass_builder(machine, options)
+        passes.getModulePassManager().run(module, passes)
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     return Kernel(engine, engine.get_function_address(name), function.sizes)
