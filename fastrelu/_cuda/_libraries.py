@@ -29,6 +29,11 @@ def refuse_dtype(name: str, argument: str, what: object) -> NoReturn:
     raise TypeError(f"{name}: {argument} is of {what}; accepted are {_arrays.ACCEPTED}")
 
 
+def no_memory(error: Exception) -> MemoryError:
+    """Return what we raise for what a library does where it cannot allocate a result."""
+    return MemoryError(f"the GPU has not enough free memory for the result: {error}")
+
+
 class Library:
     """What all libraries have in common, and what a plain CUDA Array Interface gives."""
 
@@ -63,6 +68,10 @@ class Library:
             return library.empty(shape, dtype=getattr(library, dtype.name), device=like.owner.device)
         return NUMBA.empty(shape, dtype, order, like)
 
+    def like(self, value: Any) -> Any:
+        """Return a new array like a contiguous one, on the current GPU; for libraries that have a quick way."""
+        raise NotImplementedError
+
     def finish(self, result: Any, view: View, inputs: Sequence[View]) -> Any:
         """Return the result as the caller gets it; the kernel that writes to `view` has been launched."""
         return result
@@ -89,29 +98,34 @@ class _Numba(Library):
                 0, 0, not array.flags.writeable,
             )  # fmt: skip
         view = super().view(name, argument, value, write=write)
-        if not view.stream and _per_thread():
-            view.stream = PER_THREAD_STREAM
+        view.stream = view.stream or self.stream
         return view
+
+    @functools.cached_property
+    def stream(self) -> int:
+        """Return the stream of arrays that name none."""
+        from numba.core import config
+
+        return PER_THREAD_STREAM if getattr(config, "CUDA_PER_THREAD_DEFAULT_STREAM", False) else 0
+
+    def like(self, value: Any) -> Any:
+        return self._new(value.shape, value.dtype, "C", 0)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
         if SIMULATED:
             return cuda.device_array(shape, dtype, order=order)
         with cuda.gpus[like.device]:
             stream = cuda.external_stream(like.stream) if like.stream > PER_THREAD_STREAM else 0
-            try:
-                return cuda.device_array(shape, dtype, order=order, stream=stream)
-            except Exception as error:
-                # Numba has a CudaAPIError for everything, whose class depends on its version
-                if "OUT_OF_MEMORY" in str(error):
-                    raise MemoryError(f"the GPU has not enough free memory for the result: {error}") from None
-                raise
+            return self._new(shape, dtype, order, stream)
 
-
-@functools.cache
-def _per_thread() -> bool:
-    from numba.core import config
-
-    return bool(getattr(config, "CUDA_PER_THREAD_DEFAULT_STREAM", False))
+    def _new(self, shape: tuple[int, ...], dtype: np.dtype, order: str, stream: Any) -> Any:
+        try:
+            return cuda.device_array(shape, dtype, order=order, stream=stream)
+        except Exception as error:
+            # Numba has a CudaAPIError for everything, whose class depends on its version
+            if "OUT_OF_MEMORY" in str(error):
+                raise no_memory(error) from None
+            raise
 
 
 class _CuPy(Library):
@@ -128,7 +142,14 @@ class _CuPy(Library):
             try:
                 return cupy.empty(shape, dtype, order=order)
             except cupy.cuda.memory.OutOfMemoryError as error:
-                raise MemoryError(f"the GPU has not enough free memory for the result: {error}") from None
+                raise no_memory(error) from None
+
+    def like(self, value: Any) -> Any:
+        cupy: Any = sys.modules["cupy"]
+        try:
+            return cupy.empty_like(value)
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise no_memory(error) from None
 
 
 class _Torch(Library):
@@ -167,13 +188,24 @@ class _Torch(Library):
                 return torch.empty_like(like.owner, dtype=kind)
             return torch.empty(shape, dtype=kind, device=like.owner.device)
         except torch.cuda.OutOfMemoryError as error:
-            raise MemoryError(f"the GPU has not enough free memory for the result: {error}") from None
+            raise no_memory(error) from None
+
+    def like(self, value: Any) -> Any:
+        torch: Any = sys.modules["torch"]
+        try:
+            return torch.empty_like(value)
+        except torch.cuda.OutOfMemoryError as error:
+            raise no_memory(error) from None
+
+    @functools.cached_property
+    def _increment_version(self) -> Any:
+        torch: Any = sys.modules["torch"]
+        return getattr(torch.autograd.graph, "increment_version", lambda value: None)
 
     def written(self, value: Any) -> None:
-        torch: Any = sys.modules["torch"]
         # autograd then notices if it had saved the tensor, as it does for torch's own in-place functions
-        if not value.is_inference() and hasattr(torch.autograd.graph, "increment_version"):
-            torch.autograd.graph.increment_version(value)
+        if not value.is_inference():
+            self._increment_version(value)
 
 
 class _DLPack(Library):
@@ -225,7 +257,7 @@ class _Jax(_DLPack):
             return jax.numpy.empty(shape, dtype, device=device)
         except Exception as error:
             if "RESOURCE_EXHAUSTED" in str(error):
-                raise MemoryError(f"the GPU has not enough free memory for the result: {error}") from None
+                raise no_memory(error) from None
             raise
 
     def result_view(self, result: Any, name: str) -> View:

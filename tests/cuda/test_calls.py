@@ -120,6 +120,16 @@ def test_torch_refusals(torch, recorder, tensor, message):
         call("relu", tensor)
 
 
+def test_memory_that_runs_out_in_the_quick_way(torch, recorder):
+    def full(value, dtype=None):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    call("relu", fakes.Tensor(X))
+    torch.empty_like = full
+    with pytest.raises(MemoryError, match="the GPU has not enough free memory for the result: CUDA out of memory"):
+        call("relu", fakes.Tensor(X))
+
+
 def test_the_quick_way_leaves_overlap_alone(torch, recorder):
     memory = np.concatenate([X, X])
     source, out = fakes.Tensor(memory[:23]), fakes.Tensor(memory[4:27])

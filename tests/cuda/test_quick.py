@@ -1,0 +1,91 @@
+"""The quick way of Numba's device arrays: what it takes is right, and what it must not take it leaves alone."""
+
+import numpy as np
+import pytest
+
+import fastrelu
+from fastrelu import _cuda
+from fastrelu._bench.oracle import assert_same, expected
+from fastrelu._cuda import _driver
+from fastrelu._cuda._numba import SIMULATED, cuda
+from fastrelu._operations import OPERATIONS
+
+from .data import Guarded, operands_for, specials, to_device, view_of
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(
+        bool(SIMULATED or _cuda.unavailable() or _driver.get().count() > 1), reason="with several GPUs there is none"
+    ),
+]
+
+
+def quick(name, *operands, out=None):
+    return _cuda.quick_for(operands[0])(name, operands, out)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("code", ["e", "f", "d"])
+def test_whole_arrays(name, code, shape_of_launch):
+    for n in (1, 7, 8, 9, 64, 1023, 5000):
+        values = operands_for(name, code, n)
+        arrays = [to_device(value) if isinstance(value, np.ndarray) else value for value in values]
+        wanted = expected(name, values, code)
+        result = quick(name, *arrays)
+        assert (type(result), result.dtype, result.shape) == (type(arrays[0]), code, (n,))
+        assert_same(result.copy_to_host(), wanted)
+        out = to_device(np.zeros(n, code))
+        assert quick(name, *arrays, out=out) is out
+        assert_same(out.copy_to_host(), wanted)
+        assert quick(name, *arrays, out=arrays[0]) is arrays[0]
+        assert_same(arrays[0].copy_to_host(), wanted)
+
+
+@pytest.mark.parametrize("offset", range(5))
+def test_heads_and_tails(offset):
+    for n in (1, 2, 3, 4, 5, 37):
+        x, out = Guarded(specials("f", n), offset), Guarded(np.zeros(n, "f"), offset)
+        assert quick("relu", x.array, out=out.array) is out.array
+        assert_same(out.array.copy_to_host(), expected("relu", (specials("f", n),), "f"))
+        out.check()
+
+
+def test_shapes_of_several_axes():
+    x = specials("f", 60).reshape(3, 4, 5)
+    assert_same(quick("leaky_relu", to_device(x), 0.3).copy_to_host(), expected("leaky_relu", (x, 0.3), "f"))
+
+
+def test_what_is_left_alone():
+    x, whole = to_device(specials("f", 40)), to_device(specials("f", 60))
+    before = whole.copy_to_host()
+    named = cuda.device_array(40, "f", stream=cuda.external_stream(_driver.get().new_stream(0)))
+    for name, operands, out in [
+        ("relu", [whole[::2]], None),
+        ("relu", [view_of(x, lambda a: a.reshape(8, 5).T)], None),
+        ("relu", [whole[:40]], whole[1:41]),  # overlap
+        ("relu", [whole[:40]], whole[20:]),
+        ("relu", [x], to_device(np.zeros(40, "d"))),
+        ("relu", [x], to_device(np.zeros((2, 40), "f"))),
+        ("relu", [x], np.zeros(40, "f")),
+        ("relu", [x[:0]], None),
+        ("relu", [named], None),  # the order of its stream
+        ("relu", [x], named),
+        ("relu_backward", [x, whole[:1], 0.0], None),
+        ("relu_backward", [x, to_device(np.zeros(40, "d")), 0.0], None),
+        ("leaky_relu", [x, np.float64(0.1)], None),
+        ("leaky_relu", [x, to_device(np.zeros(40, "f"))], None),
+        ("leaky_relu", [to_device(specials("i", 40)), 0.1], None),
+    ]:
+        assert quick(name, *operands, out=out) is _cuda.NOT_QUICK, (name, out)
+    assert_same(whole.copy_to_host(), before)
+
+
+def test_the_public_functions_take_it(monkeypatch):
+    from fastrelu._cuda import _call
+
+    x = to_device(specials("f", 40))
+    fastrelu.relu(x)
+    monkeypatch.setattr(_call, "call", None)
+    assert_same(fastrelu.relu(x).copy_to_host(), expected("relu", (specials("f", 40),), "f"))
+    fastrelu.leaky_relu_(x, 0.3)
+    assert_same(x.copy_to_host(), expected("leaky_relu", (specials("f", 40), 0.3), "f"))
