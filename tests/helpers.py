@@ -1,10 +1,13 @@
 """Values, calls and targets that all tests share."""
 
+import ctypes
 import itertools
+import math
+import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,54 @@ def pairs(name: str, dtype: Any) -> list[np.ndarray]:
 def spread(pattern: np.ndarray, n: int) -> np.ndarray:
     """Repeat a pattern to a length; 61 is prime to every vector width, so that values meet all lanes."""
     return np.resize(np.resize(pattern, max(61, pattern.size) | 1), n)
+
+
+def placed(array: np.ndarray, offset: int) -> np.ndarray:
+    """Return a copy that begins so many bytes after the beginning of a cache line."""
+    raw = np.full(array.nbytes + 192, 0xA5, np.uint8)
+    start = -raw.ctypes.data % 64 + offset
+    view = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+#: Ways to lie in memory: functions of an array of at least one axis.
+LAYOUTS = {
+    "C": lambda a: a.copy(),
+    "F": np.asfortranarray,
+    "swapped axes": lambda a: np.ascontiguousarray(a.swapaxes(0, -1)).swapaxes(0, -1),
+    "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "negative": lambda a: a[::-1, ..., ::-1].copy()[::-1, ..., ::-1] if a.ndim > 1 else a[::-1].copy()[::-1],
+    "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder("S")),
+    "unaligned": lambda a: placed(a, 1),
+}
+
+
+def guarded_page() -> np.ndarray:
+    """Return a page of memory between two without access: who reads or writes there dies."""
+    page = mmap.PAGESIZE
+    area = mmap.mmap(-1, 3 * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    for guard in (start, start + 2 * page):
+        assert ctypes.CDLL(None, use_errno=True).mprotect(ctypes.c_void_p(guard), page, 0) == 0
+    return np.frombuffer(area, np.uint8)[page : 2 * page]
+
+
+def at_edge(page: np.ndarray, shape: Sequence[int], dtype: Any, at_end: bool) -> np.ndarray:
+    """Return an array at the beginning or at the end of a page."""
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    return (page[page.size - nbytes :] if at_end else page[:nbytes]).view(dtype).reshape(shape)
+
+
+def per_unit(values: Sequence[Any], shape: Sequence[int], axis: int | None) -> list[list[Any]]:
+    """Return the list of each unit's values along an axis; one list with no axis."""
+    if axis is None:
+        return [list(values)]
+    lists: list[list[Any]] = [[] for _ in range(shape[axis])]
+    for index, value in zip(np.ndindex(*shape), values, strict=True):
+        lists[index[axis]].append(value)
+    return lists
 
 
 def public(name: str, twin: bool = False) -> Any:

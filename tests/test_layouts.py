@@ -1,7 +1,5 @@
 """Any layout in, any layout out, and every kind of overlap, as NumPy has it."""
 
-import mmap
-
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -19,6 +17,8 @@ from .helpers import (
     OPERATIONS,
     PARAMETERS,
     TARGETS,
+    at_edge,
+    guarded_page,
     pairs,
     public,
     specials,
@@ -339,25 +339,12 @@ def test_where(data):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_no_byte_outside_is_touched(name):
     """Pages without access right before and after the data: a kernel that reads or writes there dies."""
-    import ctypes
-
-    page = mmap.PAGESIZE
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def guarded():
-        area = mmap.mmap(-1, 3 * page)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(area))
-        for guard in (start, start + 2 * page):
-            assert libc.mprotect(ctypes.c_void_p(guard), page, 0) == 0
-        return np.frombuffer(area, np.uint8)[page : 2 * page]
-
-    areas = [guarded() for _ in range(3)]
+    areas = [guarded_page() for _ in range(3)]
     for dtype in (*ALL_FLOATS, *(INTEGERS if name == "relu" else ())):
         columns = pairs(name, dtype)
         for n in range(0, 301, 1 if dtype == "float32" else 7):
             for at_end in (False, True):
-                nbytes = n * np.dtype(dtype).itemsize
-                views = [(area[page - nbytes :] if at_end else area[:nbytes]).view(dtype) for area in areas]
+                views = [at_edge(area, (n,), dtype, at_end) for area in areas]
                 arguments = views[: len(columns)]
                 for view, column in zip(arguments, columns, strict=True):
                     view[...] = spread(column, n)

@@ -1,9 +1,7 @@
 """The one-bit backward pass: masks and values bit for bit, any layout, and nothing outside of the arrays."""
 
-import ctypes
 import gc
 import itertools
-import mmap
 import threading
 import tracemalloc
 
@@ -19,7 +17,7 @@ from fastrelu._bench import oracle
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._layout import EVEN, FLAT_STREAMED, UNIT_BYTES
 
-from .helpers import FLOATS, INTEGERS, TARGETS, pairs, public, specials, spread
+from .helpers import FLOATS, INTEGERS, LAYOUTS, TARGETS, at_edge, guarded_page, pairs, placed, public, specials, spread
 
 FORWARD = ("relu_with_mask", "leaky_relu_with_mask")
 BACKWARD = ("relu_backward_from_mask", "leaky_relu_backward_from_mask")
@@ -93,15 +91,6 @@ def check_twin(name, data, slope, *, target=None, wanted=None):
 def operands(name, dtype, n):
     """Return x, or grad and x, filled with special values."""
     return [spread(column, n) for column in pairs("relu" if name in FORWARD else "relu_backward", dtype)]
-
-
-def placed(array, offset):
-    """Return a copy that begins so many bytes after the beginning of a cache line."""
-    raw = np.full(array.nbytes + 192, 0xA5, np.uint8)
-    start = -raw.ctypes.data % 64 + offset
-    view = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    view[...] = array
-    return view
 
 
 def test_oracle_and_numpy_agree():
@@ -218,18 +207,6 @@ def test_rows_that_begin_within_a_byte(name, target, stores):
         check(name, gaps, slopes(name), target=target, wanted=wanted)
         check(name, data, slopes(name), out=np.zeros((11, columns + 1), dtype)[:, 1:], target=target, wanted=wanted)
         check_twin(name, gaps, slopes(name), target=target, wanted=wanted)
-
-
-LAYOUTS = {
-    "C": lambda a: a.copy(),
-    "F": np.asfortranarray,
-    "swapped axes": lambda a: np.ascontiguousarray(a.swapaxes(0, -1)).swapaxes(0, -1),
-    "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
-    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
-    "negative": lambda a: a[::-1, ..., ::-1].copy()[::-1, ..., ::-1] if a.ndim > 1 else a[::-1].copy()[::-1],
-    "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder("S")),
-    "unaligned": lambda a: placed(a, 1),
-}
 
 
 @settings(max_examples=250, deadline=None)
@@ -515,34 +492,17 @@ def test_mask_over_converted_input_is_refused():
 @pytest.mark.parametrize("name", NAMES)
 def test_no_byte_outside_is_touched(name, stores):
     """Pages without access right before and after the data: a kernel that reads or writes there dies."""
-    page = mmap.PAGESIZE
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def guarded():
-        area = mmap.mmap(-1, 3 * page)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(area))
-        for guard in (start, start + 2 * page):
-            assert libc.mprotect(ctypes.c_void_p(guard), page, 0) == 0
-        return np.frombuffer(area, np.uint8)[page : 2 * page]
-
-    areas = [guarded() for _ in range(4)]
-
-    def views(nbytes, dtypes, at_end):
-        return [
-            (area[page - size :] if at_end else area[:size]).view(dtype)
-            for area, size, dtype in zip(areas, nbytes, dtypes, strict=True)
-        ]
+    areas = [guarded_page() for _ in range(4)]
 
     for dtype in (*FLOATS, *(INTEGERS if name == "relu_with_mask" else ())):
-        data, size = operands(name, dtype, 300), np.dtype(dtype).itemsize
+        data = operands(name, dtype, 300)
         slope = slopes(name)
         wanted = wanted_of(name, data, slope, dtype)
         per_element = np.resize(np.array(slope, dtype), 300) if slope else None
         for n, at_end in itertools.product(range(0, 301, 1 if dtype == "float32" else 7), (False, True)):
             mask = bits_of(data[-1][:n])
-            x, out, extra, bits = views(
-                [n * size, n * size, n * size, mask.size], [dtype, dtype, dtype, np.uint8], at_end
-            )
+            x, out, extra = (at_edge(area, (n,), dtype, at_end) for area in areas[:3])
+            bits = at_edge(areas[3], (mask.size,), np.uint8, at_end)
             x[...] = data[0][:n]
             for target in ("serial", "parallel")[: 1 + (n % 16 == 5)]:
                 for parameters in [(), *([(extra,)] if slope else [])]:  # a slope of its own for each, then one for all
@@ -559,7 +519,7 @@ def test_no_byte_outside_is_touched(name, stores):
             # Every other element, from the first on or up to the last one
             few = slice(None, None, 2) if not at_end else slice((n + 1) % 2, None, 2)
             mask = bits_of(data[-1][:n][few])
-            bits = views([0, 0, 0, mask.size], [dtype, dtype, dtype, np.uint8], at_end)[3]
+            bits = at_edge(areas[3], (mask.size,), np.uint8, at_end)
             if name in BACKWARD:
                 bits[...] = mask
                 public(name)(x[few], bits, *slope, out=out[few], target="serial")

@@ -1,9 +1,7 @@
 """Counts of active elements and gradients of slopes: exact sums on every way through an array, and nothing outside."""
 
-import ctypes
 import itertools
 import math
-import mmap
 import threading
 from fractions import Fraction
 
@@ -20,7 +18,21 @@ from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._operations import SUMMED, WRITTEN
 from fastrelu._sums import SumPass
 
-from .helpers import ALL_FLOATS, INTEGERS, TARGETS, finfo, pairs, public, specials, spread
+from .helpers import (
+    ALL_FLOATS,
+    INTEGERS,
+    LAYOUTS,
+    TARGETS,
+    at_edge,
+    finfo,
+    guarded_page,
+    pairs,
+    per_unit,
+    placed,
+    public,
+    specials,
+    spread,
+)  # fmt: skip
 
 COUNTS = ("relu_with_counts", "leaky_relu_with_counts", "count_active")
 SLOPES = ("leaky_relu_slope_grad", "leaky_relu_backward_with_slope_grad")
@@ -68,16 +80,6 @@ def operands(name, dtype, shape, seed=0):
     with np.errstate(all="ignore"):  # ml_dtypes raises flags for NaN
         grad[~(x < 0) & (np.arange(size) % 3 == 0)] = np.nan
     return [grad.reshape(shape), x.reshape(shape)]
-
-
-def per_unit(values, shape, axis):
-    """Return the list of each unit's values; one list with no axis."""
-    if axis is None:
-        return [values]
-    lists = [[] for _ in range(shape[axis])]
-    for index, value in zip(np.ndindex(*shape), values, strict=True):
-        lists[index[axis]].append(value)
-    return lists
 
 
 def wanted_sums(name, data, axis, dtype):
@@ -164,15 +166,6 @@ def check(name, data, slope=None, *, axis=-1, out=None, into=None, wanted=None, 
         assert y is first
         assert_same(first.astype(dtype), wanted, name + "_")
         assert_same(np.asarray(found), np.asarray(sums), f"sums of {name}_")
-
-
-def placed(array, offset):
-    """Return a copy that begins so many bytes after the beginning of a cache line."""
-    raw = np.full(array.nbytes + 192, 0xA5, np.uint8)
-    start = -raw.ctypes.data % 64 + offset
-    view = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    view[...] = array
-    return view
 
 
 def beside(array):
@@ -356,18 +349,6 @@ def test_large_arrays(name, stores):
             sums = np.asarray(terms.sum(others)).astype(np.int64 if name in COUNTS else np.float32)
             wanted = public(WRITTEN[name])(*data, *parameters(name)) if name in WRITTEN else None
         check(name, data, axis=axis, sums=sums, wanted=wanted, target="parallel")
-
-
-LAYOUTS = {
-    "C": lambda a: a.copy(),
-    "F": np.asfortranarray,
-    "swapped axes": lambda a: np.ascontiguousarray(a.swapaxes(0, -1)).swapaxes(0, -1),
-    "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
-    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
-    "negative": lambda a: a[::-1, ..., ::-1].copy()[::-1, ..., ::-1] if a.ndim > 1 else a[::-1].copy()[::-1],
-    "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder("S")),
-    "unaligned": lambda a: placed(a, 1),
-}
 
 
 @settings(max_examples=250, deadline=None)
@@ -694,21 +675,7 @@ def test_output_that_overlaps_itself(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_byte_outside_is_touched(name, stores, small):
     """Pages without access right before and after data, output and sums: a kernel that goes there dies."""
-    page = mmap.PAGESIZE
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def guarded():
-        area = mmap.mmap(-1, 3 * page)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(area))
-        for guard in (start, start + 2 * page):
-            assert libc.mprotect(ctypes.c_void_p(guard), page, 0) == 0
-        return np.frombuffer(area, np.uint8)[page : 2 * page]
-
-    areas = [guarded() for _ in range(5)]
-
-    def view(area, shape, dtype, at_end):
-        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        return (area[page - nbytes :] if at_end else area[:nbytes]).view(dtype).reshape(shape)
+    areas = [guarded_page() for _ in range(5)]
 
     shapes = [(n,) for n in (0, 1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 130, 299)]
     shapes += [(9, 5), (37, 3), (3, 37), (2, 65), (16, 16), (11, 1), (1, 11), (2, 3, 19), (20, 3, 2)]
@@ -716,16 +683,16 @@ def test_no_byte_outside_is_touched(name, stores, small):
         into = np.int64 if name in COUNTS else dtype
         for shape, at_end in itertools.product(shapes, (False, True)):
             data = operands(name, dtype, shape)
-            some = [view(area, shape, dtype, at_end) for area, _ in zip(areas, data, strict=False)]
+            some = [at_edge(area, shape, dtype, at_end) for area, _ in zip(areas, data, strict=False)]
             for each, value in zip(some, data, strict=True):
                 each[...] = value
             axis = len(shape) // 2 if len(shape) < 3 or at_end else None
             axis = None if axis == len(shape) else axis
-            out = view(areas[2], shape, dtype, at_end) if name in WRITTEN else None
-            sums = view(areas[3], () if axis is None else (shape[axis],), into, at_end)
+            out = at_edge(areas[2], shape, dtype, at_end) if name in WRITTEN else None
+            sums = at_edge(areas[3], () if axis is None else (shape[axis],), into, at_end)
             slope = parameters(name)
             if slope and at_end:
-                slope = (view(areas[4], shape, dtype, at_end),)
+                slope = (at_edge(areas[4], shape, dtype, at_end),)
                 slope[0][...] = -0.5
             check(name, some, slope, axis=axis, out=out, into=sums, target="serial", twins=False)
             # Every other element, from the first on or up to the last one

@@ -70,12 +70,13 @@ def recorder(monkeypatch):
 @pytest.fixture
 def torch(monkeypatch):
     """Have a stand-in imported as torch."""
-    from fastrelu._cuda import _libraries
+    from fastrelu._cuda import _libraries, _quick
 
     from . import fakes
 
     module = fakes.torch()
     monkeypatch.setitem(sys.modules, "torch", module)
+    monkeypatch.setattr(_quick, "_ways", {})
     monkeypatch.setattr(_libraries, "TORCH", _libraries._Torch())
     return module
 

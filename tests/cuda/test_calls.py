@@ -8,7 +8,7 @@ import pytest
 
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _call, _dlpack, _driver, _launch, _libraries, _quick
+from fastrelu._cuda import _call, _dlpack, _driver, _launch, _libraries
 from fastrelu._cuda._kernels import Spec
 from fastrelu._cuda._layout import Grid
 from fastrelu._cuda._mask_kernels import MaskSpec
@@ -22,23 +22,6 @@ pytestmark = [
     pytest.mark.skipif(not SIMULATED, reason="these arrays are in host memory"),
 ]
 X = specials("f", 23)
-
-
-@pytest.fixture
-def recorder(monkeypatch):
-    driver = fakes.Driver()
-    monkeypatch.setattr(_driver, "get", lambda: driver)
-    return driver
-
-
-@pytest.fixture
-def torch(monkeypatch):
-    module = fakes.torch()
-    monkeypatch.setitem(sys.modules, "torch", module)
-    monkeypatch.setattr(_quick, "_ways", {})
-    for adapter in (_libraries._Torch(),):
-        monkeypatch.setattr(_libraries, "TORCH", adapter)
-    return module
 
 
 def call(name, *operands, out=None, target=None, **kwargs):

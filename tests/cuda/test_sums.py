@@ -13,6 +13,7 @@ from fastrelu._cuda import _libraries, _settings, _sums
 from fastrelu._cuda._numba import SIMULATED
 from fastrelu._operations import MASKED, OPERATIONS, SUMMED, WRITTEN
 
+from ..helpers import per_unit
 from . import fakes
 from .data import FLOATS, Guarded, specials, to_device, view_of
 from .test_layouts import VIEWS
@@ -50,16 +51,6 @@ def numbers(code, shape, seed=0):
         x[rng.random(size) < 0.1] = -0.0
         x[rng.random(size) < 0.1] = np.nan
     return x.reshape(shape)
-
-
-def per_unit(values, shape, axis):
-    """Return the list of each unit's values."""
-    if axis is None:
-        return [values]
-    lists = [[] for _ in range(shape[axis])]
-    for index, value in zip(np.ndindex(*shape), values, strict=True):
-        lists[index[axis]].append(value)
-    return lists
 
 
 def plain(array):
