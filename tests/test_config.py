@@ -43,6 +43,12 @@ def test_explain_every_function():
         )
 
 
+def test_explain_takes_a_whole_number_for_a_slope_as_the_call_does():
+    for x in (np.zeros(9, np.int8), np.zeros(1_000_000, np.int8), np.zeros(9, np.float16)):
+        assert fastrelu.explain(fastrelu.leaky_relu, x, 1) == fastrelu.explain(fastrelu.leaky_relu, x, 1.0)
+        assert fastrelu.leaky_relu(x, 1).dtype == fastrelu.leaky_relu(x, 1.0).dtype
+
+
 def test_explain_agrees_with_the_store():
     with fastrelu.configure(streaming_min_bytes=1000, parallel_min_bytes=1 << 60):
         assert fastrelu.explain(fastrelu.relu, BIG).store == "streaming"
