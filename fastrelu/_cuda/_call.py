@@ -1,5 +1,6 @@
 """One call on device arrays, from its arguments to the launch. All checks come before anything is allocated or run."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,18 +9,20 @@ import numpy as np
 from .. import _arrays
 from .._jobs import coalesce
 from .._operations import DATA, OPERATIONS
-from . import _driver, _libraries, _settings, _types
+from . import _again, _driver, _libraries, _settings, _types
 from ._access import VECTOR_BYTES
 from ._arguments import check_aligned, check_writable, in_order, new, operand, overlaps, place, the_library
 from ._kernels import Spec
-from ._launch import prepared
-from ._layout import MAX_AXES, broadcast, flat_grid, row_grid
+from ._layout import MAX_AXES, Grid, broadcast, flat_grid, row_grid
 from ._numba import SIMULATED
 from ._view import View
 
 #: Keyword arguments of NumPy's ufuncs that have a meaning here.
 KEYWORDS = ("where", "dtype", "casting", "order", "subok", "signature")
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+_broadcast_shapes = functools.lru_cache(maxsize=4096)(np.broadcast_shapes)
 
 
 def call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -73,8 +76,8 @@ def _check_keywords(name: str, kwargs: Mapping[str, Any]) -> tuple[str, Any]:
 
 def _result_shape(name: str, views: Sequence[View], into: View | None) -> tuple[int, ...]:
     try:
-        shape = np.broadcast_shapes(*(view.shape for view in views))
-        if into is not None and np.broadcast_shapes(shape, into.shape) != into.shape:
+        shape = _broadcast_shapes(*[view.shape for view in views])
+        if into is not None and _broadcast_shapes(shape, into.shape) != into.shape:
             raise ValueError
     except ValueError:
         shapes = ", ".join(str(view.shape) for view in views)
@@ -143,23 +146,28 @@ def of_role(role: str, operands: Sequence[Any], roles: Sequence[str]) -> list[An
 
 def launch(name: str, loop: np.dtype, operands: Sequence[Any], out: View, where: View | None, stream: int) -> None:
     """Choose kernel and grid for arrays of at least one element, and launch."""
-    shape, code = out.shape, _types.code_of(loop)
+    values = [value if isinstance(value, View) else _number(value, loop) for value in operands]
+    _again.launch(_plan, name, loop, [*values, where, out], stream)
+
+
+def _plan(name: str, loop: np.dtype, arguments: Sequence[Any], emit: _again.Emit) -> None:
+    *operands, where, out = arguments
+    code = _types.code_of(loop)
     assert code is not None
     arrays = [view for view in operands if isinstance(view, View)]
-    strides = [broadcast(view.shape, view.strides, shape) for view in arrays]
+    strides = [broadcast(view.shape, view.strides, out.shape) for view in arrays]
     if where is not None:
-        strides.append(broadcast(where.shape, where.strides, shape))
-    extents, steps = coalesce(shape, [*strides, out.strides])
-    scalars = [_number(value, loop) for value in operands if not isinstance(value, View)]
+        strides.append(broadcast(where.shape, where.strides, out.shape))
+    extents, steps = coalesce(out.shape, [*strides, out.strides])
+    scalars = [value for value in operands if not isinstance(value, View)]
     stored = tuple(_types.code_of(view.dtype) or "" if isinstance(view, View) else "" for view in operands)
     target = _types.code_of(out.dtype)
     assert target is not None
     roles = None if where is not None else contiguous_roles(operands, out, loop, extents, steps)
     if roles is not None:
-        launch_contiguous(
+        _plan_contiguous(
             Spec(name, code, roles, stored, target, 0), of_role("array", operands, roles), out.pointer,
-            extents[0] if extents else 1, loop.itemsize, of_role("uniform", operands, roles), scalars, out.device,
-            stream,
+            extents[0] if extents else 1, loop.itemsize, of_role("uniform", operands, roles), scalars, out.device, emit,
         )  # fmt: skip
         return
     roles = tuple("array" if isinstance(view, View) else "scalar" for view in operands)
@@ -168,9 +176,9 @@ def launch(name: str, loop: np.dtype, operands: Sequence[Any], out: View, where:
         for row in steps:
             row.insert(0, 0)
     pointers = [view.pointer for view in (*arrays, *([] if where is None else [where]), out)]
-    _launch_strided(
+    _plan_strided(
         Spec(name, code, roles, stored, target, _settings.VECTORS, 0, where is not None), pointers, extents, steps,
-        scalars, out.device, stream,
+        scalars, emit,
     )  # fmt: skip
 
 
@@ -187,28 +195,33 @@ def _limit() -> int:
     return _settings.MAX_BLOCKS or _settings.GRID_LIMIT
 
 
-def launch_contiguous(
+def _plan_contiguous(
     spec: Spec, pointers: Sequence[int], out: int, n: int, size: int, uniforms: Sequence[int],
-    scalars: Sequence[float], device: int, stream: int,
+    scalars: Sequence[Any], device: int, emit: _again.Emit,
 ) -> None:  # fmt: skip
-    """Launch the contiguous kernel; `spec` is completed by how many loads a thread has in flight."""
+    """Plan a contiguous kernel; `spec` is completed by how many loads a thread has in flight."""
+    head, loads, grid = contiguous_grid(out, n, size, device)
+    emit(spec._replace(loads=loads), grid, (*pointers, out, n, head, *uniforms, *scalars))
+
+
+def contiguous_grid(out: int, n: int, size: int, device: int) -> tuple[int, int, Grid]:
+    """Return elements before the first vector of an output, loads in flight per thread, and the grid."""
     block, many = _settings.BLOCK, _settings.VECTORS
     head = min(n, -out % VECTOR_BYTES // size)
     vectors = (n - head) * size // VECTOR_BYTES
     processors = 1 if SIMULATED else _driver.get().multiprocessors(device)
-    count = many if vectors >= processors * _settings.FILL * block * many else 1
-    grid = flat_grid(vectors, block, count, _limit())
-    prepared(spec._replace(loads=count))(grid, stream, device, *pointers, out, n, head, *uniforms, *scalars)
+    loads = many if vectors >= processors * _settings.FILL * block * many else 1
+    return head, loads, flat_grid(vectors, block, loads, _limit())
 
 
-def _launch_strided(
-    spec: Spec, pointers: list[int], extents: list[int], steps: list[list[int]], scalars: Sequence[float],
-    device: int, stream: int,
+def _plan_strided(
+    spec: Spec, pointers: list[Any], extents: list[int], steps: list[list[int]], scalars: Sequence[Any],
+    emit: _again.Emit,
 ) -> None:  # fmt: skip
     if len(extents) > MAX_AXES:
         for k in range(extents[0]):
             moved = [pointer + k * row[0] for pointer, row in zip(pointers, steps, strict=True)]
-            _launch_strided(spec, moved, extents[1:], [row[1:] for row in steps], scalars, device, stream)
+            _plan_strided(spec, moved, extents[1:], [row[1:] for row in steps], scalars, emit)
         return
     *outer, columns = extents
     rows = 1
@@ -220,7 +233,6 @@ def _launch_strided(
     inputs = pointers[: len(spec.of_role("array"))]
     mask = pointers[-2] if spec.masked else 0
     flat = [step for row in steps for step in row[:-1]]
-    prepared(spec)(
-        grid, stream, device, *inputs, pointers[-1], columns, rows, *outer, *flat, *(row[-1] for row in steps), mask,
-        *scalars,
-    )  # fmt: skip
+    emit(spec, grid, (
+        *inputs, pointers[-1], columns, rows, *outer, *flat, *(row[-1] for row in steps), mask, *scalars,
+    ))  # fmt: skip

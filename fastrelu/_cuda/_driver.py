@@ -47,6 +47,7 @@ class Driver:
         if code:
             raise self.error(code, what)
 
+    @functools.cache  # noqa: B019 there is one driver, and it lives as long as the process
     def count(self) -> int:
         """Return the number of GPUs."""
         number = ctypes.c_int()
@@ -59,7 +60,7 @@ class Driver:
         self.call("cuDeviceGetAttribute", ctypes.byref(number), which, device)
         return number.value
 
-    @functools.cache  # noqa: B019 there is one driver, and it lives as long as the process
+    @functools.cache  # noqa: B019 as above
     def multiprocessors(self, device: int) -> int:
         """Return the number of multiprocessors of a GPU."""
         return self.attribute(_MULTIPROCESSORS, device)

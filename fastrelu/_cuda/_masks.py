@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import _again, _arrays, _masks
+from .. import _arrays, _masks
+from .._again import Key
 from .._jobs import coalesce
 from .._operations import MASKED
-from . import _fused, _settings, _types
+from . import _again, _fused, _settings, _types
 from ._access import VECTOR_BYTES
 from ._call import _limit, _number, contiguous_roles, of_role, write_apart
-from ._launch import prepared
 from ._layout import broadcast, flat_grid
 from ._mask_kernels import MaskSpec
 from ._staging import Part, flat, stream_through
@@ -53,7 +53,7 @@ class MaskPass(_fused.Pass):
 class StagedMaskPass(_masks.MaskPass):
     """A pass on host arrays, copied to the GPU and back in pieces of whole bytes of the mask."""
 
-    def compute(self, arrays: Sequence[np.ndarray], key: _again.Key | None) -> None:
+    def compute(self, arrays: Sequence[np.ndarray], key: Key | None) -> None:
         reads, count = "mask" in self.inputs, len(self.inputs)
         mask = arrays[1 if reads else count]
         # A parameter that is one number everywhere goes to the kernel as one
@@ -75,6 +75,12 @@ class StagedMaskPass(_masks.MaskPass):
 
 def launch(name: str, loop: np.dtype, operands: Sequence[Any], out: View, mask: View, stream: int) -> None:
     """Choose kernel and grid for data of at least one element, and launch; the mask is none of the `operands`."""
+    values = [value if isinstance(value, View) else _number(value, loop) for value in operands]
+    _again.launch(_plan, name, loop, [*values, mask, out], stream)
+
+
+def _plan(name: str, loop: np.dtype, arguments: Sequence[Any], emit: _again.Emit) -> None:
+    *operands, mask, out = arguments
     arrays = [view for view in operands if isinstance(view, View)]
     strides = [broadcast(view.shape, view.strides, out.shape) for view in arrays]
     extents, steps = coalesce(out.shape, [*strides, out.strides], ordered=True)
@@ -87,18 +93,18 @@ def launch(name: str, loop: np.dtype, operands: Sequence[Any], out: View, mask: 
     rows = [row or [0] for row, kind in zip(steps, (*kinds, "array"), strict=True) if kind == "array"]
     pointers = of_role("array", operands, roles)
     uniforms = of_role("uniform", operands, roles)
-    scalars = [_number(value, loop) for value in of_role("scalar", operands, roles)]
+    scalars = of_role("scalar", operands, roles)
     stored = tuple(_code(view.dtype) if isinstance(view, View) else "" for view in operands)
     if "mask" in MASKED[name]:
         roles, stored = (roles[0], "bits", *roles[1:]), (stored[0], "", *stored[1:])
     spec = MaskSpec(name, _code(loop), roles, stored, _code(out.dtype), width, len(rows[0]))
     n = math.prod(out.shape)
     grid = flat_grid(-(-n // 8), _settings.BLOCK, 1, _limit())
-    prepared(spec)(
-        grid, stream, out.device, *pointers, out.pointer, mask.pointer, mask.strides[0], n, *(extents or [1]),
+    emit(spec, grid, (
+        *pointers, out.pointer, mask.pointer, mask.strides[0], n, *(extents or [1]),
         *(step for row in rows for step in row), *(row[-1] if width == 1 else VECTOR_BYTES for row in rows),
         *uniforms, *scalars,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _code(dtype: np.dtype) -> str:

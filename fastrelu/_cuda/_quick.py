@@ -20,10 +20,10 @@ from .. import _torch
 from .._operations import DATA, OPERATIONS
 from . import NOT_QUICK, _driver, _libraries, _settings, _types
 from ._access import VECTOR_BYTES
-from ._call import _limit, _number
+from ._call import _number, contiguous_grid
 from ._kernels import Spec
 from ._launch import Prepared, prepared
-from ._layout import Grid, flat_grid
+from ._layout import Grid
 from ._numba import SIMULATED
 
 #: Address, number of elements, dtype and device of an array; None for one that is not plain.
@@ -88,23 +88,20 @@ def _rounded(value: float, dtype: np.dtype) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _planned(
-    name: str, dtype: np.dtype, n: int, offset: int, device: int, block: int, many: int, most: int
+    name: str, dtype: np.dtype, n: int, offset: int, device: int, *settings: int
 ) -> tuple[Prepared, Grid, int] | None:
     """Return launch, grid and elements before the first vector, for an output that begins `offset` bytes into one.
 
     None for what NumPy would promote, and for no elements.
     """
-    code, size = _types.code_of(dtype), dtype.itemsize
-    head = min(n, -offset % VECTOR_BYTES // size)
+    code = _types.code_of(dtype)
     if code is None or (name != "relu" and not _types.is_float(dtype)) or not n:
         return None
     arrays = _DATA_COUNT[name]
     scalars = len(OPERATIONS[name]) - arrays
-    vectors = (n - head) * size // VECTOR_BYTES
-    full = vectors >= _driver.get().multiprocessors(device) * _settings.FILL * block * many
-    count = many if full else 1
+    head, loads, grid = contiguous_grid(offset, n, dtype.itemsize, device)
     roles, stored = ("array",) * arrays + ("scalar",) * scalars, (code,) * arrays + ("",) * scalars
-    return prepared(Spec(name, code, roles, stored, code, count)), flat_grid(vectors, block, count, most), head
+    return prepared(Spec(name, code, roles, stored, code, loads)), grid, head
 
 
 def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
@@ -144,7 +141,7 @@ def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
             return NOT_QUICK
         target = place[0]
     plan = _planned(
-        name, dtype, n, target % VECTOR_BYTES, device, _settings.BLOCK, _settings.VECTORS, _limit()
+        name, dtype, n, target % VECTOR_BYTES, device, _settings.BLOCK, _settings.VECTORS, _settings.MAX_BLOCKS
     )  # fmt: skip
     if plan is None:
         return NOT_QUICK

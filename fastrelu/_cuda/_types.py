@@ -15,12 +15,22 @@ _CODES = {
 }  # fmt: skip
 
 
+#: Types met before. Others may be known later, bfloat16 when somebody has imported it.
+_known: dict[np.dtype, str] = {}
+
+
 def code_of(dtype: np.dtype) -> str | None:
     """Return the type character that kernels know; None for a type without a loop."""
-    bfloat16 = _ml_dtypes.bfloat16()
-    if bfloat16 is not None and dtype == bfloat16:  # to NumPy, float64 is equal to None
-        return "E"
-    return _CODES.get(f"{dtype.kind}{dtype.itemsize}") if dtype.isnative else None
+    found = _known.get(dtype)
+    if found is None:
+        bfloat16 = _ml_dtypes.bfloat16()
+        if bfloat16 is not None and dtype == bfloat16:  # to NumPy, float64 is equal to None
+            found = "E"
+        elif dtype.isnative:
+            found = _CODES.get(f"{dtype.kind}{dtype.itemsize}")
+        if found is not None:
+            _known[dtype] = found
+    return found
 
 
 @functools.lru_cache(maxsize=4096)
@@ -41,6 +51,15 @@ def loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: Ma
 
     `kinds` are dtypes, and `int` or `float` for Python's own numbers.
     """
+    return _loop_dtype(name, kinds, out, kwargs) if kwargs else _usual_loop_dtype(name, tuple(kinds), out)
+
+
+@functools.lru_cache(maxsize=4096)
+def _usual_loop_dtype(name: str, kinds: tuple[Any, ...], out: np.dtype | None) -> np.dtype:
+    return _loop_dtype(name, kinds, out, {})
+
+
+def _loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: Mapping[str, Any]) -> np.dtype:
     casting = kwargs.get("casting", "same_kind")
     _, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name, "auto"), (), kwargs)
     signature = kwargs.get("signature")

@@ -8,7 +8,7 @@ import pytest
 
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _call, _dlpack, _driver, _launch, _libraries
+from fastrelu._cuda import _again, _call, _dlpack, _driver, _launch, _libraries
 from fastrelu._cuda._kernels import Spec
 from fastrelu._cuda._layout import Grid
 from fastrelu._cuda._mask_kernels import MaskSpec
@@ -297,18 +297,34 @@ def test_a_launch_on_a_new_thread_gets_a_context(monkeypatch):
 
 def test_2_to_the_31_elements_need_no_32_bit_number():
     assert _call.flat_grid(1 << 33, 256, 1, (1 << 31) - 1).blocks == 1 << 25
-    seen = []
+    head, loads, grid = _call.contiguous_grid(40, 1 << 33, 4, 0)
+    assert (head, grid.blocks) == (2, -(-((1 << 33) - 2) // (4 * grid.threads * loads)))
 
-    class Launch:
-        def __call__(self, grid, stream, device, *values):
-            seen.append((grid, values))
 
-    original, _call.prepared = _call.prepared, lambda spec: Launch()
-    try:
-        _call.launch_contiguous(Spec("relu", "f", ("array",), ("f",), "f", 0), [16], 32, 1 << 33, 4, (), (), 0, 0)
-    finally:
-        _call.prepared = original
-    assert seen[0][1] == (16, 32, 1 << 33, 0)
+def test_a_plan_is_made_once_for_arrays_that_lie_alike(monkeypatch):
+    planned, plan = [], _call._plan
+    monkeypatch.setattr(_call, "_plan", lambda *given: (planned.append(given[0]), plan(*given)))
+    slope = np.linspace(-1, 1, 5, dtype="f")
+    for k in range(3):
+        x = np.roll(X[:20], k).reshape(4, 5)
+        for value in (0.5 + k, cuda.to_device(slope * k)):
+            result = _cuda.call("leaky_relu", [cuda.to_device(x), value], None, None, {})
+            host = value if isinstance(value, float) else slope * k
+            assert_same(result.copy_to_host(), expected("leaky_relu", (x, host), "f"))
+    assert 2 <= len(planned) <= 8  # the simulator's memory may be aligned otherwise each time
+    for again in range(2):
+        planned.clear()
+        before = cuda.to_device(np.zeros((6, 2, 2, 2, 2, 2, 2), "f"))[:, ::2, :, :1, :, :1, :]
+        _cuda.call("relu", [before], before, None, {})
+        assert len(planned) == 1 - again
+
+
+def test_plans_do_not_pile_up(monkeypatch):
+    monkeypatch.setattr(_again, "_plans", {})
+    monkeypatch.setattr(_again, "MOST", 3)
+    for n in range(1, 9):
+        _cuda.call("relu", [cuda.to_device(X[:n])], None, None, {})
+        assert 1 <= len(_again._plans) <= 3
 
 
 def test_describe_runs_nothing(monkeypatch):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fastrelu import _cuda, _jobs
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _call
+from fastrelu._cuda import _again, _call
 
 from .data import Guarded, specials, to_device, view_of
 
@@ -71,8 +71,9 @@ def test_rows_and_columns_that_fill_no_block_write_nothing_else(rows, columns):
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_contiguous_axes_become_one(order, monkeypatch):
     whole = []
-    launch = _call.launch_contiguous
-    monkeypatch.setattr(_call, "launch_contiguous", lambda *given: (whole.append(given[3]), launch(*given)))
+    plan = _call._plan_contiguous
+    monkeypatch.setattr(_call, "_plan_contiguous", lambda *given: (whole.append(given[3]), plan(*given)))
+    monkeypatch.setattr(_again, "_plans", {})
     _cuda.call("relu", (to_device(np.asarray(BASE, order=order)),), None, None, {})
     assert whole == [BASE.size]
 

@@ -7,7 +7,7 @@ import pytest
 
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _libraries, _mask_kernels, _masks, _settings
+from fastrelu._cuda import _again, _libraries, _mask_kernels, _masks, _settings
 from fastrelu._cuda._numba import SIMULATED
 from fastrelu._operations import MASKED, OPERATIONS
 from fastrelu._operations import typecodes as codes_of
@@ -421,7 +421,8 @@ def test_a_mask_of_another_type_or_shape(mask):
 
 def test_2_to_the_31_elements_need_no_32_bit_number(monkeypatch):
     seen = []
-    monkeypatch.setattr(_masks, "prepared", lambda spec: lambda grid, *values: seen.append((spec, grid, values)))
+    monkeypatch.setattr(_again, "prepared", lambda spec: lambda grid, *values: seen.append((spec, grid, values)))
+    monkeypatch.setattr(_again, "_plans", {})
     n = 1 << 36
     view = _masks.View(None, 1 << 40, (n,), (4,), np.dtype("f"), 0, 0)
     mask = _masks.View(None, 1 << 50, (n // 8,), (1,), np.dtype("B"), 0, 0)
