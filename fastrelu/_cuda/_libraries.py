@@ -98,6 +98,7 @@ class _Numba(Library):
                 0, 0, not array.flags.writeable,
             )  # fmt: skip
         view = super().view(name, argument, value, write=write)
+        view.strides = tuple(value.strides)  # the interface calls broadcast arrays contiguous
         view.stream = view.stream or self.stream
         return view
 
@@ -294,7 +295,10 @@ def library_of(value: Any) -> Library | None:
     found = _by_type.get(kind)
     if found is not None:
         return found
-    if isinstance(value, (np.ndarray, np.generic, bool, int, float, complex, list, tuple)) or value is None:
+    # Numba's managed and mapped arrays are NumPy's too
+    managed = isinstance(value, np.ndarray) and hasattr(value, "__cuda_ndarray__")
+    host = (np.ndarray, np.generic, bool, int, float, complex, list, tuple)
+    if value is None or (isinstance(value, host) and not managed):
         return None
     if _made_by(value, "torch", "Tensor"):
         return TORCH if value.is_cuda else None

@@ -74,7 +74,8 @@ def _numba_ways() -> _Ways:
 
     def facts(value: Any) -> _Facts:
         interface = value.__cuda_array_interface__
-        if interface["strides"] is not None or interface["stream"]:
+        # its strides are None for broadcast arrays too
+        if interface["stream"] or not value.is_c_contiguous():
             return None
         return interface["data"][0], value.size, value.dtype, 0
 
@@ -92,10 +93,10 @@ def _planned(
 ) -> tuple[Prepared, Grid, int] | None:
     """Return launch, grid and elements before the first vector, for an output that begins `offset` bytes into one.
 
-    None for what NumPy would promote, and for no elements.
+    None for what NumPy would promote, for no elements, and for what is not aligned.
     """
     code = _types.code_of(dtype)
-    if code is None or (name != "relu" and not _types.is_float(dtype)) or not n:
+    if code is None or (name != "relu" and not _types.is_float(dtype)) or not n or offset % dtype.itemsize:
         return None
     arrays = _DATA_COUNT[name]
     scalars = len(OPERATIONS[name]) - arrays
@@ -121,15 +122,6 @@ def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
         if other is None or (other[2] is not dtype and other[2] != dtype) or other[3] != device:
             return NOT_QUICK
         pointers.append(other[0])
-    scalars = []
-    for value in operands[count:]:
-        if type(value) is not float and type(value) is not int:
-            return NOT_QUICK
-        # float64 and float32 are rounded, to nearest, as they are packed; that refuses what is too large for float32.
-        # A cache would not tell zeros of either sign apart, and a NaN not find itself.
-        if dtype.itemsize != 8 and value and (dtype.itemsize == 2 or not -3e38 < value < 3e38):
-            value = _rounded(value, dtype)
-        scalars.append(float(value) if type(value) is int else value)
     result, target = out, 0  # where new memory begins is looked at below
     if out is first:
         target = pointer
@@ -141,12 +133,24 @@ def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
             return NOT_QUICK
         target = place[0]
     plan = _planned(
-        name, dtype, n, target % VECTOR_BYTES, device, _settings.BLOCK, _settings.VECTORS, _settings.MAX_BLOCKS
+        name, dtype, n, target % VECTOR_BYTES, device, _settings.BLOCK, _settings.VECTORS, _settings.MAX_BLOCKS,
+        _settings.FILL,
     )  # fmt: skip
     if plan is None:
         return NOT_QUICK
     launch, grid, head = plan
+    scalars = []
+    for value in operands[count:]:
+        if type(value) is not float and type(value) is not int:
+            return NOT_QUICK
+        # float64 and float32 are rounded, to nearest, as they are packed; that refuses what is too large for float32.
+        # A cache would not tell zeros of either sign apart, and a NaN not find itself.
+        if dtype.itemsize != 8 and value and (dtype.itemsize == 2 or not -3e38 < value < 3e38):
+            value = _rounded(value, dtype)
+        scalars.append(float(value) if type(value) is int else value)
     if out is None:
+        if any([each % VECTOR_BYTES for each in pointers]):
+            return NOT_QUICK
         result = ways.new(first)
         place = ways.facts(result)
         if place is None or place[0] % VECTOR_BYTES:
@@ -177,7 +181,7 @@ def ways_for(value: Any) -> _Ways | None:
             return None
         elif kind is getattr(cupy, "ndarray", None):
             found = _cupy_ways()
-        elif hasattr(value, "__cuda_ndarray__"):
+        elif _libraries.library_of(value) is _libraries.NUMBA and not isinstance(value, np.ndarray):
             found = _numba_ways()
         else:
             return None

@@ -89,3 +89,63 @@ def test_the_public_functions_take_it(monkeypatch):
     assert_same(fastrelu.relu(x).copy_to_host(), expected("relu", (specials("f", 40),), "f"))
     fastrelu.leaky_relu_(x, 0.3)
     assert_same(x.copy_to_host(), expected("leaky_relu", (specials("f", 40), 0.3), "f"))
+
+
+class Interface:
+    """What another library would hand to `cuda.as_cuda_array`."""
+
+    def __init__(self, array, **changed):
+        self.array = array
+        self.__cuda_array_interface__ = array.__cuda_array_interface__ | changed
+
+
+@pytest.fixture(params=["first call", "later"])
+def turn(request, monkeypatch):
+    """Call for the first time, by the general way, and then with the quick way known."""
+    from fastrelu import _dispatch
+
+    monkeypatch.setattr(_dispatch, "_quick", {})
+    if request.param == "later":
+        fastrelu.relu(to_device(specials("f", 40)))
+        assert _dispatch._quick
+
+
+def test_broadcast_arrays(turn):
+    row, whole = specials("f", 5), to_device(specials("f", 15))
+    wide = cuda.as_cuda_array(Interface(to_device(row), shape=(3, 5), strides=(0, 4)))
+    assert_same(fastrelu.relu(wide).copy_to_host(), expected("relu", (np.broadcast_to(row, (3, 5)),), "f"))
+    one = cuda.as_cuda_array(Interface(to_device(row[:1]), shape=(15,), strides=(0,)))
+    fastrelu.relu_backward(one, whole, out=(out := to_device(np.zeros(15, "f"))))
+    wanted = expected("relu_backward", (np.broadcast_to(row[:1], 15), specials("f", 15), 0.0), "f")
+    assert_same(out.copy_to_host(), wanted)
+    with pytest.raises(ValueError, match="one in memory"):
+        fastrelu.relu_(wide)
+
+
+def test_integers_take_any_parameter(turn):
+    for code in ("b", "h", "i", "H"):
+        x = specials(code, 21)
+        for slope in (-1, 1e9, 1e39, np.inf, np.nan, 3):
+            found = fastrelu.leaky_relu(to_device(x), slope)
+            assert_same(found.copy_to_host(), fastrelu.leaky_relu(x, slope))
+
+
+def test_unaligned_arrays(turn):
+    memory = to_device(np.zeros(80, np.uint8))
+    x = cuda.as_cuda_array(Interface(memory[1:65], shape=(16,), typestr="<f4", strides=None))
+    for call in (fastrelu.relu, fastrelu.relu_, lambda x: fastrelu.relu(to_device(specials("f", 16)), out=x)):
+        with pytest.raises(ValueError, match="not aligned"):
+            call(x)
+
+
+def test_managed_memory(turn):
+    x = cuda.managed_array(40, "f")
+    x[:] = specials("f", 40)
+    wanted = expected("relu", (specials("f", 40),), "f")
+    for _ in range(2):
+        result = fastrelu.relu(x)
+        cuda.synchronize()
+        assert_same(result.copy_to_host(), wanted)
+    assert fastrelu.relu_(x) is x
+    cuda.synchronize()
+    assert_same(np.asarray(x), wanted)
