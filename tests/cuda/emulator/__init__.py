@@ -42,12 +42,12 @@ def install(devices: int = 1, memory: int = 3 << 30) -> ctypes.CDLL:
     def compile_kernel(image: bytes, name: bytes, into: Any) -> int:
         try:
             made = ptx.compile_kernel(image.decode(), name.decode(), check)
+            into[0].run, into[0].count = made.address, len(made.sizes)
+            into[0].sizes[: len(made.sizes)] = made.sizes
         except Exception:
             traceback.print_exc()
             return 1
         _kept.append(made.engine)
-        into[0].run, into[0].count = made.address, len(made.sizes)
-        into[0].sizes[: len(made.sizes)] = made.sizes
         return 0
 
     callback = _Compile(compile_kernel)

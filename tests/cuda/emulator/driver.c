@@ -6,7 +6,8 @@
  *   of missing synchronisation is always wrong, not sometimes.
  * - Every access of a kernel is checked: it must be aligned to its size and lie in memory of the GPU it runs on. One
  *   that is not makes all further work fail, as on a GPU.
- * - New memory is full of 0xA5, and freed memory is not the GPU's any more.
+ * - New memory of up to 256 MiB is full of 0xA5, and freed memory is not the GPU's any more. Freeing it waits for what
+ *   uses it, as on a GPU, and for nothing else.
  *
  * Copies from and to host memory wait only if that is pinned, as on a GPU.
  */
@@ -40,13 +41,12 @@ typedef struct kernel { void (*run)(char *, uint32_t *); int count; int sizes[MA
 static int devices = 1;
 static size_t memory_size = (size_t)8 << 30;
 static int (*compile)(const char *image, const char *name, kernel *into);
-static long launched, fault;
+static long fault;
 static int idle;
 
 void emulator_set(int count, size_t bytes, int (*callback)(const char *, const char *, kernel *)) {
     devices = count; memory_size = bytes; compile = callback;
 }
-long emulator_launches(void) { return launched; }
 /* Have launches do nothing at all, to see what a call costs before it gets here. */
 void emulator_idle(int on) { idle = on; }
 
@@ -90,9 +90,13 @@ static result allocate(int device, size_t size, address *out) {
     return SUCCESS;
 }
 
+static void finish_with(block *it);
+
 static result release(address start) {
     block *found = find(start);
     if (!found || found->start != start) return INVALID_VALUE;
+    finish_with(found);
+    found = find(start); /* tables do not change meanwhile, but let nobody rely on that */
     used[found->device] -= found->size;
     free(found->raw);
     memmove(found, found + 1, (char *)(blocks + block_count) - (char *)(found + 1));
@@ -199,6 +203,29 @@ static void run_until(stream *from, long number) { while (from->first && from->f
 static void run_all(stream *from) { while (from->first) step(from); }
 static void run_everything(void) { for (stream *each = streams; each; each = each->next) run_all(each); }
 
+static int inside(block *it, address where, size_t size) {
+    return where < it->start + it->size && where + (size ? size : 1) > it->start;
+}
+
+/* Do all work that a block of memory is still needed for. */
+static void finish_with(block *it) {
+    block the = *it;
+    for (stream *each = streams; each; each = each->next) {
+        long last = 0;
+        for (operation *work = each->first; work; work = work->next) {
+            int used = work->kind == COPY && (inside(&the, work->to, work->size) || inside(&the, work->from, work->size));
+            used |= work->kind == FILL && inside(&the, work->to, work->size);
+            if (work->kind == LAUNCH) for (int k = 0; k < work->code->count; k++) {
+                address value; /* not every number is an address; finishing early on a chance hit does no harm */
+                memcpy(&value, work->parameters + k * PARAMETER_SIZE, sizeof value);
+                used |= work->code->sizes[k] == 8 && inside(&the, value, 1);
+            }
+            if (used) last = work->number;
+        }
+        run_until(each, last);
+    }
+}
+
 static operation *append(stream *to, operation work) {
     operation *made = malloc(sizeof *made);
     *made = work;
@@ -255,7 +282,7 @@ result cuMemcpyDtoH_v2(void *to, address from, size_t size) {
     LOCKED; return in_memory(from, size) ? copy((address)to, from, size, NULL, 1) : INVALID_VALUE;
 }
 result cuMemcpyDtoD_v2(address to, address from, size_t size) {
-    LOCKED; return in_memory(to, size) && in_memory(from, size) ? copy(to, from, size, NULL, 1) : INVALID_VALUE;
+    LOCKED; return in_memory(to, size) && in_memory(from, size) ? copy(to, from, size, NULL, 0) : INVALID_VALUE;
 }
 result cuMemsetD8Async(address to, unsigned char value, size_t size, void *handle) {
     LOCKED;
@@ -268,7 +295,7 @@ result cuMemsetD8_v2(address to, unsigned char value, size_t size) { return cuMe
 
 result cuStreamCreate(void **out, unsigned flags) {
     LOCKED;
-    if (!here()) return INVALID_CONTEXT;
+    if (!here() || fault) return here() ? (result)fault : INVALID_CONTEXT;
     *out = new_stream(here(), !(flags & 1));
     return SUCCESS;
 }
@@ -294,7 +321,7 @@ typedef struct event { stream *in; long number; context *owner; } event;
 
 result cuEventCreate(void **out, unsigned flags) {
     LOCKED; (void)flags;
-    if (!here()) return INVALID_CONTEXT;
+    if (!here() || fault) return here() ? (result)fault : INVALID_CONTEXT;
     *out = calloc(1, sizeof(event));
     ((event *)*out)->owner = here();
     return SUCCESS;
@@ -357,14 +384,13 @@ result cuLaunchKernelEx(const configuration *how, kernel *code, void **parameter
     LOCKED;
     STREAM(how->handle);
     uint64_t threads = (uint64_t)how->threads[0] * how->threads[1] * how->threads[2];
-    if (!threads || threads > 1024 || !how->grid[0] || how->grid[0] > 0x7FFFFFFF || !how->grid[1] || how->grid[1] > 65535
+    if (!threads || threads > 1024 || how->threads[2] > 64 || !how->grid[0] || how->grid[0] > 0x7FFFFFFF || !how->grid[1] || how->grid[1] > 65535
         || !how->grid[2] || how->grid[2] > 65535 || how->attribute_count || how->shared || extra) return INVALID_VALUE;
     operation *work = give(queue, (operation){.kind = LAUNCH, .code = code});
     memcpy(work->grid, how->grid, 12);
     memcpy(work->threads, how->threads, 12);
     work->parameters = calloc((size_t)code->count + 1, PARAMETER_SIZE);
     for (int k = 0; k < code->count; k++) memcpy(work->parameters + k * PARAMETER_SIZE, parameters[k], (size_t)code->sizes[k]);
-    launched++;
     return SUCCESS;
 }
 result cuLaunchKernel(kernel *code, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t bx, uint32_t by, uint32_t bz,
@@ -442,8 +468,12 @@ result cuCtxSynchronize(void) {
     return (result)fault;
 }
 
-result cuMemAlloc_v2(address *out, size_t size) { LOCKED; return here() ? allocate(here()->device, size, out) : INVALID_CONTEXT; }
-result cuMemFree_v2(address start) { LOCKED; run_everything(); return release(start); }
+result cuMemAlloc_v2(address *out, size_t size) {
+    LOCKED;
+    return fault ? (result)fault : here() ? allocate(here()->device, size, out) : INVALID_CONTEXT;
+}
+result cuMemAllocManaged(address *out, size_t size, unsigned flags) { (void)flags; return cuMemAlloc_v2(out, size); }
+result cuMemFree_v2(address start) { LOCKED; return fault ? (result)fault : release(start); }
 result cuMemGetInfo_v2(size_t *unused, size_t *total) {
     LOCKED;
     if (!here()) return INVALID_CONTEXT;
@@ -455,7 +485,7 @@ result cuMemHostAlloc(void **out, size_t size, unsigned flags) {
     LOCKED;
     return here() ? allocate(PINNED, size, (address *)out) : INVALID_CONTEXT;
 }
-result cuMemFreeHost(void *start) { LOCKED; run_everything(); return release((address)start); }
+result cuMemFreeHost(void *start) { LOCKED; return fault ? (result)fault : release((address)start); }
 result cuMemGetAddressRange_v2(address *start, size_t *size, address of) {
     LOCKED;
     block *found = find(of);

@@ -246,13 +246,14 @@ class Function:
 
     def emit_cvt(self, how: list[str], target: str, source: str) -> None:
         to, given = how[-2:]
-        rounding = [word for word in how[:-2] if word not in ("sat",)]
+        rounding = how[:-2]
         builder, value = self.builder, self.value(source, given)
         if given in FLOATS and to in FLOATS:
             if width_of(to) < width_of(given):
                 assert rounding == ["rn"], how
                 value = builder.fptrunc(value, FLOATS[to])
-            elif width_of(to) > width_of(given):
+            else:
+                assert not rounding, how
                 value = builder.fpext(value, FLOATS[to])
             value = self.canonical(value, to)
         elif to in FLOATS:
@@ -261,6 +262,7 @@ class Function:
         elif given in FLOATS:
             raise NotImplementedError("a conversion to integers")
         else:
+            assert not rounding, how
             width = width_of(to)
             if value.type.width > width:
                 value = builder.trunc(value, ir.IntType(width))
@@ -270,6 +272,7 @@ class Function:
 
     def emit_setp(self, how: list[str], target: str, first: str, second: str, third: str | None = None) -> None:
         comparison, kind, builder = how[0], how[-1], self.builder
+        assert len(how) == 2 + (third is not None), how
         a, b = self.value(first, kind), self.value(second, kind)
         if kind in FLOATS:
             if comparison in ("num", "nan"):
@@ -295,7 +298,7 @@ class Function:
 
     def arithmetic(self, how: list[str], target: str, operands: tuple[str, ...], integer: str, real: str) -> None:
         kind = how[-1]
-        assert not {"ftz", "sat", "rz", "rm", "rp", "cc"} & set(how), how
+        assert how[:-1] in ([], ["rn"]), how
         values = [self.value(each, kind) for each in operands]
         if kind in FLOATS:
             self.set(target, self.canonical(getattr(self.builder, real)(*values), kind))
@@ -348,6 +351,7 @@ class Function:
         self.set(target, self.builder.add(product, self.bits(third, product.type.width)))
 
     def emit_div(self, how: list[str], target: str, *operands: str) -> None:
+        assert how[-1] not in FLOATS or how[0] == "rn", how
         self.arithmetic(how, target, operands, "sdiv" if how[-1][0] == "s" else "udiv", "fdiv")
 
     def emit_rem(self, how: list[str], target: str, *operands: str) -> None:
