@@ -8,8 +8,8 @@ loads in flight and grids. fastrelu is checked against its oracle before anythin
 the GPU's name, the driver and all versions.
 
 Needs a GPU; torch and CuPy take part where they are installed, on the same memory. Everything is on CUDA's default
-stream. Arrays up to the size of the second-level cache stay in it between repetitions, for every provider alike: read
-those rows as such.
+stream. Small sizes show how fast the host launches, and arrays up to the size of the second-level cache stay in it
+between repetitions, for every provider alike: read those rows as such.
 """
 
 import argparse
@@ -111,6 +111,8 @@ def copier(x: Any, y: Any) -> Run:
     copy = _driver.get().library.cuMemcpyDtoDAsync_v2
     places = [ctypes.c_uint64(each.__cuda_array_interface__["data"][0]) for each in (y, x)]
     size, stream = ctypes.c_size_t(x.nbytes), ctypes.c_void_p(0)
+    if code := copy(*places, size, stream):
+        raise _driver.get().error(code, "a copy")
     return lambda: copy(*places, size, stream)
 
 
@@ -158,7 +160,8 @@ def providers(operation: str, dtype: str, n: int) -> tuple[dict[str, Run], dict[
         if operation == "slope":
             slope = None if torch is None else torch.tensor([0.25], device="cuda", dtype=tx.dtype)
             runs["fastrelu"] = lambda: fastrelu.leaky_relu_backward_with_slope_grad(grad, x, 0.25, out=y)
-            runs["torch"] = lambda: torch.ops.aten._prelu_kernel_backward(tx, slope, tgrad)
+            # which leaves a gradient of the slope for every element
+            runs["torch"] = lambda: torch.ops.aten._prelu_kernel_backward(tx, slope, tgrad)[1].sum()
         else:
             runs["fastrelu"] = lambda: fastrelu.relu_backward(grad, x, out=y)
             runs["torch"] = lambda: torch.ops.aten.threshold_backward.grad_input(tgrad, tx, 0, grad_input=ty)
@@ -185,6 +188,7 @@ def check() -> None:
     rng = np.random.default_rng(0)
     for dtype, n in itertools.product(DTYPES, (1, 7, 1023, 100_001)):
         x, grad = (rng.standard_normal(n).astype(dtype) for _ in range(2))
+        check_large(x, grad)
         dx, dg = cuda.to_device(x), cuda.to_device(grad)
         assert_same(fastrelu.relu(dx).copy_to_host(), expected("relu", (x,), dtype))
         assert_same(fastrelu.leaky_relu(dx, 0.01).copy_to_host(), expected("leaky_relu", (x, 0.01), dtype))
@@ -199,6 +203,24 @@ def check() -> None:
         total = cuda.to_device(np.zeros(()))
         fastrelu.leaky_relu_slope_grad(dg, dx, out=total)
         np.testing.assert_allclose(total.copy_to_host(), products.sum(), rtol=1e-12, atol=1e-9)
+
+
+def check_large(x: np.ndarray, grad: np.ndarray) -> None:
+    """Compare the kernels with several loads in flight, on the same numbers over and over."""
+    from fastrelu._cuda import _driver, _settings
+    from fastrelu._cuda._numba import cuda
+
+    vectors = _driver.get().multiprocessors(0) * _settings.FILL * _settings.BLOCK * _settings.VECTORS
+    n, dtype = vectors * 16 // x.itemsize + 4099, x.dtype
+    dx, dg = (cuda.to_device(np.resize(each, n)) for each in (x, grad))
+    for found, wanted in (
+        (fastrelu.relu(dx), expected("relu", (x,), dtype)),
+        (fastrelu.leaky_relu(dx, 0.01), expected("leaky_relu", (x, 0.01), dtype)),
+        (fastrelu.relu_backward(dg, dx), expected("relu_backward", (grad, x, 0.0), dtype)),
+    ):
+        np.testing.assert_array_equal(found.copy_to_host(), np.resize(wanted, n))
+    fastrelu.relu_(dx)
+    np.testing.assert_array_equal(dx.copy_to_host(), np.resize(expected("relu", (x,), dtype), n))
 
 
 def race(runs: dict[str, Run]) -> dict[str, list[float]]:
@@ -258,7 +280,7 @@ def bandwidth() -> list[dict[str, Any]]:
     operations = ("forward", "leaky", "masked", "in place", "backward", "from mask", "counted", "slope")
     for operation, dtype, nbytes in itertools.product(operations, DTYPES, sizes()):
         release()
-        if 4 * nbytes > context().get_memory_info().free:
+        if 6 * nbytes > context().get_memory_info().free:
             print(f"{operation} {dtype} {nbytes}: the GPU has not enough free memory, left out")
             continue
         runs, moved = providers(operation, dtype, nbytes // np.dtype(dtype).itemsize)
@@ -360,9 +382,12 @@ def tune() -> list[dict[str, Any]]:
             contest = {name: runs[name] for name in ("copy", "torch") if name in runs}
             shapes = itertools.product((128, 256, 512, 1024), (1, 2, 4, 8), (0, 4, 8, 16))
             for block, vectors, blocks in shapes:
-                contest[f"block {block}, vectors {vectors}, blocks per multiprocessor {blocks or 'all'}"] = _shaped(
-                    runs["fastrelu"], block, vectors, blocks * processors
-                )
+                shaped = _shaped(runs["fastrelu"], block, vectors, blocks * processors)
+                try:
+                    shaped()
+                except RuntimeError:  # more registers than a multiprocessor has
+                    continue
+                contest[f"block {block}, vectors {vectors}, blocks per multiprocessor {blocks or 'all'}"] = shaped
             medians = {name: statistics.median(samples) for name, samples in race(contest).items()}
             best = sorted((name for name in medians if name.startswith("block")), key=medians.__getitem__)
             for name in dict.fromkeys(("copy", *(["torch"] if "torch" in runs else []), *best[:5], best[-1])):
