@@ -2,7 +2,8 @@
 
 The driver is the tests' emulated one (``tests/cuda/emulator``: Linux, a C compiler, numba-cuda), whose launches do
 nothing here. Tensors of torch, where it is installed, are in host memory and pass for a GPU's, so that they are asked
-what a GPU's would be. Medians of interleaved rounds, in microseconds. A real launch costs some two more, for everyone.
+what a GPU's would be. Medians of interleaved rounds, in microseconds. A real driver's own time comes on top, for
+everyone.
 """
 
 import statistics

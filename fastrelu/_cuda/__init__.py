@@ -2,9 +2,9 @@
 
 ``_numba`` holds the import of Numba's CUDA target, ``_access`` what a kernel does to memory, ``_kernels`` the kernels,
 ``_launch`` how they are launched, ``_libraries`` whose arrays we take, ``_arguments`` what we ask of those, ``_call``
-one call on them, ``_quick`` a short way for the commonest, ``_staging`` host arrays, ``_driver`` and ``_status`` what
-is there to run on. ``_fused`` is a call of a function that does more in a pass than an operation does; ``_masks`` and
-``_mask_kernels`` are one kind of these, ``_sums`` and ``_sum_kernels`` another.
+one call on them, ``_again`` what was planned before, ``_quick`` a short way for the commonest, ``_staging`` host
+arrays, ``_driver`` and ``_status`` what is there to run on. ``_fused`` is a call of a function that does more in a pass
+than an operation does; ``_masks`` and ``_mask_kernels`` are one kind of these, ``_sums`` and ``_sum_kernels`` another.
 """
 
 import sys
