@@ -542,6 +542,7 @@ import numpy as np
 from numpy._core.multiarray import get_handler_name
 import fastrelu
 from fastrelu import _layout, _outputs
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 x = np.arange(-4_500_000, 4_500_000, dtype=np.float32)
 fastrelu.relu(x)
 hits = 0
