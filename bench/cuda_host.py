@@ -66,7 +66,7 @@ def torch_cases():
         dtype = dtypes.get(value.dtype)
         return None if dtype is None else (value.data_ptr(), value.numel(), dtype, value.get_device() + 1)
 
-    ways = _quick._Ways(_libraries.TORCH, facts, lambda device: 0, _libraries.TORCH.written)
+    ways = _quick._Ways(_libraries.TORCH, facts, lambda device: 0)
     _dispatch._quick[torch.Tensor] = ways.attempt
     x, grad, out = torch.ones(N), torch.ones(N), torch.empty(N)
     return {

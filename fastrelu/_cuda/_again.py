@@ -47,10 +47,6 @@ class _Launch(NamedTuple):
     places: list[tuple[int, int, int]]
 
 
-def _settings_now() -> tuple[int, ...]:
-    return _settings.BLOCK, _settings.VECTORS, _settings.MAX_BLOCKS, _settings.FILL
-
-
 _plans: dict[Any, list[_Launch]] = {}
 
 
@@ -62,7 +58,7 @@ def launch(plan: Callable[..., None], name: str, loop: Any, arguments: Sequence[
         else each is None
         for each in arguments
     ])  # fmt: skip
-    key = plan, name, loop, device, layouts, *_settings_now()
+    key = plan, name, loop, device, layouts, _settings.of_launches()
     found = _plans.get(key)
     if found is None:
         found = _record(plan, name, loop, arguments)

@@ -36,11 +36,9 @@ class _Ways:
     """How to ask the arrays of one library."""
 
     def __init__(
-        self, library: _libraries.Library, facts: Callable[[Any], _Facts], stream: Callable[[int], int],
-        written: Callable[[Any], None] | None = None,
-    ) -> None:  # fmt: skip
-        self.facts, self.stream, self.written = facts, stream, written
-        self.new: Callable[[Any], Any] = library.like
+        self, library: _libraries.Library, facts: Callable[[Any], _Facts], stream: Callable[[int], int]
+    ) -> None:
+        self.library, self.facts, self.stream = library, facts, stream
         self.attempt: Callable[[str, Sequence[Any], Any], Any] = functools.partial(attempt, self)
 
 
@@ -53,7 +51,7 @@ def _torch_ways() -> _Ways:
         dtype = dtypes.get(value.dtype)
         return None if dtype is None else (value.data_ptr(), value.numel(), dtype, value.get_device())
 
-    return _Ways(_libraries.TORCH, facts, _libraries.TORCH.stream, _libraries.TORCH.written)
+    return _Ways(_libraries.TORCH, facts, _libraries.TORCH.stream)
 
 
 def _cupy_ways() -> _Ways:
@@ -89,7 +87,7 @@ def _rounded(value: float, dtype: np.dtype) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _planned(
-    name: str, dtype: np.dtype, n: int, offset: int, device: int, *settings: int
+    name: str, dtype: np.dtype, n: int, offset: int, device: int, settings: tuple[int, ...]
 ) -> tuple[Prepared, Grid, int] | None:
     """Return launch, grid and elements before the first vector, for an output that begins `offset` bytes into one.
 
@@ -105,6 +103,17 @@ def _planned(
     return prepared(Spec(name, code, roles, stored, code, loads)), grid, head
 
 
+def _address(ways: _Ways, value: Any, first: Any, dtype: np.dtype, device: int) -> int | None:
+    """Return the address of an array that is plain and just like the first one, None for others."""
+    if type(value) is not type(first) or value.shape != first.shape:
+        return None
+    facts = ways.facts(value)
+    # types mostly are the same object, which is quicker to ask than whether they are equal
+    if facts is None or (facts[2] is not dtype and facts[2] != dtype) or facts[3] != device:
+        return None
+    return facts[0]
+
+
 def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
     """Run a call of the common kind; return `NOT_QUICK`, having done nothing, for any other."""
     first = operands[0]
@@ -115,27 +124,15 @@ def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
     pointers = [pointer]
     count = _DATA_COUNT[name]
     if count == 2:
-        second = operands[1]
-        if type(second) is not type(first) or second.shape != first.shape:
+        other = _address(ways, operands[1], first, dtype, device)
+        if other is None:
             return NOT_QUICK
-        other = ways.facts(second)
-        if other is None or (other[2] is not dtype and other[2] != dtype) or other[3] != device:
-            return NOT_QUICK
-        pointers.append(other[0])
-    result, target = out, 0  # where new memory begins is looked at below
-    if out is first:
-        target = pointer
-    elif out is not None:
-        if type(out) is not type(first) or out.shape != first.shape:
-            return NOT_QUICK
-        place = ways.facts(out)
-        if place is None or (place[2] is not dtype and place[2] != dtype) or place[3] != device:
-            return NOT_QUICK
-        target = place[0]
-    plan = _planned(
-        name, dtype, n, target % VECTOR_BYTES, device, _settings.BLOCK, _settings.VECTORS, _settings.MAX_BLOCKS,
-        _settings.FILL,
-    )  # fmt: skip
+        pointers.append(other)
+    # where new memory begins is looked at below
+    target = 0 if out is None else pointer if out is first else _address(ways, out, first, dtype, device)
+    if target is None:
+        return NOT_QUICK
+    plan = _planned(name, dtype, n, target % VECTOR_BYTES, device, _settings.of_launches())
     if plan is None:
         return NOT_QUICK
     launch, grid, head = plan
@@ -151,19 +148,19 @@ def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
     if out is None:
         if any([each % VECTOR_BYTES for each in pointers]):
             return NOT_QUICK
-        result = ways.new(first)
-        place = ways.facts(result)
-        if place is None or place[0] % VECTOR_BYTES:
+        result = ways.library.like(first)
+        target = _address(ways, result, first, dtype, device)
+        if target is None or target % VECTOR_BYTES:
             return NOT_QUICK
-        target = place[0]
     for each in pointers:
         # aligned alike, and the very output or all of it elsewhere
         if each != target and ((each - target) % VECTOR_BYTES or abs(each - target) < n * dtype.itemsize):
             return NOT_QUICK
     launch(grid, ways.stream(device), device, *pointers, target, n, head, *scalars)
-    if out is not None and ways.written is not None:
-        ways.written(out)
-    return result
+    if out is None:
+        return result
+    ways.library.written(out)
+    return out
 
 
 _ways: dict[type, _Ways] = {}

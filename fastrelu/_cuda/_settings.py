@@ -22,6 +22,12 @@ SUM_TERMS = 32
 #: Sums that a thread of a later pass adds up, one after the other: three such passes make one sum of `SUM_THREADS`.
 SUM_FOLD = 64
 
+
+def of_launches() -> tuple[int, ...]:
+    """Return all that the plan of a launch depends on, for who remembers plans."""
+    return BLOCK, VECTORS, MAX_BLOCKS, FILL
+
+
 #: What the hardware allows in a grid's first dimension.
 GRID_LIMIT = (1 << 31) - 1
 

@@ -96,7 +96,6 @@ static result release(address start) {
     block *found = find(start);
     if (!found || found->start != start) return INVALID_VALUE;
     finish_with(found);
-    found = find(start); /* tables do not change meanwhile, but let nobody rely on that */
     used[found->device] -= found->size;
     free(found->raw);
     memmove(found, found + 1, (char *)(blocks + block_count) - (char *)(found + 1));
