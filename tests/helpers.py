@@ -7,7 +7,9 @@ import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,19 @@ def per_unit(values: Sequence[Any], shape: Sequence[int], axis: int | None) -> l
 
 def public(name: str, twin: bool = False) -> Any:
     return getattr(fastrelu, name + "_" * twin)
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> None:
+    """Run ``work(k)`` in so many threads that begin together; raise what one of them raises."""
+    start = threading.Barrier(count)
+
+    def begin(k: int) -> None:
+        start.wait(30)
+        work(k)
+
+    with ThreadPoolExecutor(count) as pool:
+        for each in [pool.submit(begin, k) for k in range(count)]:
+            each.result(60)
 
 
 def run_python(

@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import threading
 import tracemalloc
 
 import hypothesis.extra.numpy as hnp
@@ -17,7 +16,20 @@ from fastrelu._bench import oracle
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._layout import EVEN, FLAT_STREAMED, UNIT_BYTES
 
-from .helpers import FLOATS, INTEGERS, LAYOUTS, TARGETS, at_edge, guarded_page, pairs, placed, public, specials, spread
+from .helpers import (
+    FLOATS,
+    INTEGERS,
+    LAYOUTS,
+    TARGETS,
+    at_edge,
+    guarded_page,
+    in_threads,
+    pairs,
+    placed,
+    public,
+    specials,
+    spread,
+)
 
 FORWARD = ("relu_with_mask", "leaky_relu_with_mask")
 BACKWARD = ("relu_backward_from_mask", "leaky_relu_backward_from_mask")
@@ -747,29 +759,18 @@ def test_jax():
 
 def test_many_threads_at_once():
     """Each with arrays of its own, known jobs and new ones, all functions."""
-    failures = []
-    start = threading.Barrier(8)
 
     def work(seed):
-        try:
-            rng = np.random.default_rng(seed)
-            start.wait(30)
-            for turn in range(12):
-                x = rng.standard_normal((37, 41 + turn % 3), np.float32)
-                y, mask = fastrelu.leaky_relu_with_mask(x, -0.5)
-                assert_same(mask, bits_of(x))
-                assert_same(y, np.where(x < 0, x * np.float32(-0.5), x))
-                assert_same(fastrelu.relu_backward_from_mask(x, mask), np.where(x <= 0, np.float32(0), x))
-                grad = y.copy()
-                fastrelu.leaky_relu_backward_from_mask_(grad, mask, 3.0)
-                assert_same(grad, np.where(x <= 0, y * np.float32(3), y))
-                assert_same(fastrelu.relu_with_mask_(x), mask)
-        except BaseException as failure:
-            failures.append(failure)
+        rng = np.random.default_rng(seed)
+        for turn in range(12):
+            x = rng.standard_normal((37, 41 + turn % 3), np.float32)
+            y, mask = fastrelu.leaky_relu_with_mask(x, -0.5)
+            assert_same(mask, bits_of(x))
+            assert_same(y, np.where(x < 0, x * np.float32(-0.5), x))
+            assert_same(fastrelu.relu_backward_from_mask(x, mask), np.where(x <= 0, np.float32(0), x))
+            grad = y.copy()
+            fastrelu.leaky_relu_backward_from_mask_(grad, mask, 3.0)
+            assert_same(grad, np.where(x <= 0, y * np.float32(3), y))
+            assert_same(fastrelu.relu_with_mask_(x), mask)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not failures, failures[0]
+    in_threads(8, work)

@@ -19,7 +19,7 @@ from fastrelu import _again, _compile, _large, _outputs, _tuning
 from fastrelu._layout import BLOCKS, FIRST_BLOCK, FROM, KEPT, LIMIT, LOCK, MOST_BLOCKS, RUN_UNIT, USABLE
 
 from .children import CHECK, FORKING, python
-from .helpers import public
+from .helpers import in_threads, public
 
 OURS, NUMPYS = "fastrelu_recycler", "default_allocator"
 N = 9_000_000
@@ -417,26 +417,17 @@ assert native.blocks_are_counted() and not native.sizes()
 
 def test_many_threads_call():
     """Results of other threads, dropped in any order, never show up in one's own."""
-    failures = []
 
     def work(k):
-        try:
-            x = np.full(N, k + 1, np.float32)
-            before = None
-            for _ in range(3):
-                y = fastrelu.relu(x)
-                assert (y == k + 1).all()
-                assert before is None or (before == k + 1).all()
-                before = y
-        except BaseException as failure:
-            failures.append(failure)
+        x = np.full(N, k + 1, np.float32)
+        before = None
+        for _ in range(3):
+            y = fastrelu.relu(x)
+            assert (y == k + 1).all()
+            assert before is None or (before == k + 1).all()
+            before = y
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures, failures[0]
+    in_threads(8, work)
 
 
 def test_resize_and_other_ways_to_change_an_array_in_place():

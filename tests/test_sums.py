@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import threading
 from fractions import Fraction
 
 import hypothesis.extra.numpy as hnp
@@ -26,6 +25,7 @@ from .helpers import (
     at_edge,
     finfo,
     guarded_page,
+    in_threads,
     pairs,
     per_unit,
     placed,
@@ -914,30 +914,19 @@ def test_explain_and_warmup(name):
 
 def test_many_threads_at_once():
     """64 of them, each with arrays of its own, all functions."""
-    failures = []
-    start = threading.Barrier(64)
 
     def work(seed):
-        try:
-            start.wait(60)
-            for shape, axis in (((90, 41), 1), ((3, 5, 70), 1), ((500,), None)):
-                for name in NAMES:
-                    data = operands(name, "float32", shape, seed)
-                    slope = parameters(name)
-                    with np.errstate(all="ignore"):
-                        terms = data[0] > 0 if name in COUNTS else np.where(data[-1] < 0, data[0] * data[-1], 0)
-                    others = tuple(k for k in range(len(shape)) if axis is None or k != axis)
-                    found = np.asarray(call(name, data, slope, axis=axis)[1])
-                    assert found.tolist() == np.asarray(terms.sum(others)).tolist()
-        except BaseException as failure:
-            failures.append(failure)
+        for shape, axis in (((90, 41), 1), ((3, 5, 70), 1), ((500,), None)):
+            for name in NAMES:
+                data = operands(name, "float32", shape, seed)
+                slope = parameters(name)
+                with np.errstate(all="ignore"):
+                    terms = data[0] > 0 if name in COUNTS else np.where(data[-1] < 0, data[0] * data[-1], 0)
+                others = tuple(k for k in range(len(shape)) if axis is None or k != axis)
+                found = np.asarray(call(name, data, slope, axis=axis)[1])
+                assert found.tolist() == np.asarray(terms.sum(others)).tolist()
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not failures, failures[0]
+    in_threads(64, work)
 
 
 def test_dead_units():

@@ -86,6 +86,14 @@ def view_of(array, take):
     return type(array)(part.shape, part.strides, part.dtype, gpu_data=array.gpu_data.view(start))
 
 
+class Relabelled:
+    """An array in GPU memory that says other things of itself, by the CUDA Array Interface."""
+
+    def __init__(self, array, **changed):
+        self.array = array
+        self.__cuda_array_interface__ = array.__cuda_array_interface__ | changed
+
+
 class Guarded:
     """A device array that starts some elements into a larger one, whose other bytes must stay as they are."""
 

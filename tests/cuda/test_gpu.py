@@ -10,7 +10,7 @@ from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._operations import MASKED, OPERATIONS, SUMMED, WRITTEN
 
-from .data import listed, masked_case, operands_for, specials
+from .data import Relabelled, listed, masked_case, operands_for, specials
 
 pytestmark = [
     pytest.mark.cuda,
@@ -301,10 +301,6 @@ def test_the_interface_names_the_stream():
     """The array's own stream decides, not the current one."""
     cupy = pytest.importorskip("cupy")
 
-    class Wrapped:
-        def __init__(self, array, stream):
-            self.__cuda_array_interface__ = array.__cuda_array_interface__ | {"stream": stream.ptr}
-
     n = 1 << 25
     for _ in range(5):
         one, two = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
@@ -313,7 +309,7 @@ def test_the_interface_names_the_stream():
         with one:
             for value in range(40):
                 x.fill(value)
-        fastrelu.relu(Wrapped(x, one), out=Wrapped(y, two))
+        fastrelu.relu(Relabelled(x, stream=one.ptr), out=Relabelled(y, stream=two.ptr))
         with two:
             total = (y == 39).sum()
         with one:

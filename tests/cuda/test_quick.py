@@ -10,7 +10,7 @@ from fastrelu._cuda import _driver
 from fastrelu._cuda._numba import SIMULATED, cuda
 from fastrelu._operations import OPERATIONS
 
-from .data import Guarded, operands_for, specials, to_device, view_of
+from .data import Guarded, Relabelled, operands_for, specials, to_device, view_of
 
 pytestmark = [
     pytest.mark.cuda,
@@ -91,14 +91,6 @@ def test_the_public_functions_take_it(monkeypatch):
     assert_same(x.copy_to_host(), expected("leaky_relu", (specials("f", 40), 0.3), "f"))
 
 
-class Interface:
-    """What another library would hand to `cuda.as_cuda_array`."""
-
-    def __init__(self, array, **changed):
-        self.array = array
-        self.__cuda_array_interface__ = array.__cuda_array_interface__ | changed
-
-
 @pytest.fixture(params=["first call", "later"])
 def turn(request, monkeypatch):
     """Call for the first time, by the general way, and then with the quick way known."""
@@ -112,9 +104,9 @@ def turn(request, monkeypatch):
 
 def test_broadcast_arrays(turn):
     row, whole = specials("f", 5), to_device(specials("f", 15))
-    wide = cuda.as_cuda_array(Interface(to_device(row), shape=(3, 5), strides=(0, 4)))
+    wide = cuda.as_cuda_array(Relabelled(to_device(row), shape=(3, 5), strides=(0, 4)))
     assert_same(fastrelu.relu(wide).copy_to_host(), expected("relu", (np.broadcast_to(row, (3, 5)),), "f"))
-    one = cuda.as_cuda_array(Interface(to_device(row[:1]), shape=(15,), strides=(0,)))
+    one = cuda.as_cuda_array(Relabelled(to_device(row[:1]), shape=(15,), strides=(0,)))
     fastrelu.relu_backward(one, whole, out=(out := to_device(np.zeros(15, "f"))))
     wanted = expected("relu_backward", (np.broadcast_to(row[:1], 15), specials("f", 15), 0.0), "f")
     assert_same(out.copy_to_host(), wanted)
@@ -132,7 +124,7 @@ def test_integers_take_any_parameter(turn):
 
 def test_unaligned_arrays(turn):
     memory = to_device(np.zeros(80, np.uint8))
-    x = cuda.as_cuda_array(Interface(memory[1:65], shape=(16,), typestr="<f4", strides=None))
+    x = cuda.as_cuda_array(Relabelled(memory[1:65], shape=(16,), typestr="<f4", strides=None))
     for call in (fastrelu.relu, fastrelu.relu_, lambda x: fastrelu.relu(to_device(specials("f", 16)), out=x)):
         with pytest.raises(ValueError, match="not aligned"):
             call(x)

@@ -16,7 +16,8 @@ from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import _dlpack, _driver, _settings, _staging
 from fastrelu._cuda._numba import SIMULATED, cuda
 
-from .data import specials
+from ..helpers import in_threads
+from .data import Relabelled, specials
 
 pytestmark = pytest.mark.cuda
 X = specials("f", 10_007)
@@ -31,12 +32,9 @@ def number(stream):
     return int(getattr(stream.handle, "value", stream.handle))
 
 
-class OnStream:
-    """A CUDA Array Interface that names a stream."""
-
-    def __init__(self, array, stream):
-        self.array = array
-        self.__cuda_array_interface__ = array.__cuda_array_interface__ | {"stream": number(stream)}
+def on_stream(array, stream):
+    """Return an array that names a stream."""
+    return Relabelled(array, stream=number(stream))
 
 
 class OnlyDLPack:
@@ -82,7 +80,7 @@ def later(values, on):
 def test_the_result_is_on_the_stream_of_the_array():
     one = stream()
     x, _source = later(X, one)
-    y = fastrelu.relu(OnStream(x, one))
+    y = fastrelu.relu(on_stream(x, one))
     host = pinned(np.zeros_like(X))
     y.copy_to_host(host, stream=one)
     one.synchronize()
@@ -94,7 +92,7 @@ def test_work_on_two_streams_is_in_order(first):
     one, two = stream(), stream()
     x, _source = later(X, one)
     y = cuda.to_device(np.zeros_like(X))
-    fastrelu.relu(OnStream(x, one), out=OnStream(y, two))
+    fastrelu.relu(on_stream(x, one), out=on_stream(y, two))
     after, host = pinned(np.full_like(X, 5)), pinned(np.zeros_like(X))
     x.copy_to_device(after, stream=one)  # must not come before we have read
     y.copy_to_host(host, stream=two)
@@ -109,10 +107,10 @@ def test_masks_and_sums_are_in_order_too():
     x, _source = later(X, one)
     y, counts = cuda.to_device(np.zeros_like(X)), cuda.to_device(np.zeros((), np.int64))
     mask = cuda.to_device(np.zeros(-(-X.size // 8), np.uint8))
-    fastrelu.relu_with_mask(OnStream(x, one), out=OnStream(y, two), mask_out=OnStream(mask, three))
+    fastrelu.relu_with_mask(on_stream(x, one), out=on_stream(y, two), mask_out=on_stream(mask, three))
     after, found = pinned(np.full_like(X, -5)), pinned(np.zeros(mask.size, np.uint8))
     mask.copy_to_host(found, stream=three)
-    fastrelu.relu_with_counts_(OnStream(x, one), OnStream(counts, two), axis=None)
+    fastrelu.relu_with_counts_(on_stream(x, one), on_stream(counts, two), axis=None)
     x.copy_to_device(after, stream=one)
     for each in (one, two, three):
         each.synchronize()
@@ -151,21 +149,14 @@ def test_a_thread_without_a_context():
 
 
 def test_many_threads():
-    x, wrong = [cuda.to_device(np.full(1000, k, "f")) for k in range(4)], []
+    x = [cuda.to_device(np.full(1000, k, "f")) for k in range(4)]
 
     def work(k):
         for _ in range(50):
-            if fastrelu.leaky_relu(x[k], -1.0).copy_to_host()[-1] != k:
-                wrong.append(k)
-            if fastrelu.relu(np.full(1000, k, "f"), target="cuda")[-1] != k:
-                wrong.append(k)
+            assert fastrelu.leaky_relu(x[k], -1.0).copy_to_host()[-1] == k
+            assert fastrelu.relu(np.full(1000, k, "f"), target="cuda")[-1] == k
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    in_threads(4, work)
 
 
 @several
