@@ -4,9 +4,10 @@
 Constants are written in the operand's own type: a bare ``0`` or ``0.01`` would make Numba compute in
 float64 behind a float32 result.
 
-Each is one selection after the other, and returns once. With a return per case, NVIDIA's compiler made branches of the
-derivatives, several per element, on which the threads of a warp disagree; and the CPU took 5 to 14 % longer for them
-(`relu_grad`, `leaky_relu_grad`, 30,000 to 100,000 elements; two-core Xeon, November 2026).
+Each is statements that fall through to the one ``return``. A conditional expression at the end returns twice in the
+bytecode of Python 3.12 and later: the CPU then took 20 to 50 % longer (two-core Xeon, November 2026), and NVIDIA's
+compiler compared float16 by ``le`` instead of ``lt``, which made +0.0 of -0.0. Conditional expressions that are
+assigned, and returned once, do not help. With a return per case, the derivatives had several branches per element.
 """
 
 from numba import vectorize
@@ -15,43 +16,69 @@ from numba import vectorize
 @vectorize
 def relu(x):
     zero = type(x)(0)
-    return zero if x < zero else x
+    result = x
+    if x < zero:
+        result = zero
+    return result
 
 
 @vectorize
 def leaky_relu(x, negative_slope):
-    return x * negative_slope if x < type(x)(0) else x
+    result = x
+    if x < type(x)(0):
+        result = x * negative_slope
+    return result
 
 
 @vectorize
 def relu_grad(x, at_zero):
     zero = type(x)(0)
-    above = type(x)(1) if x > zero else x  # x is NaN
-    above = at_zero if x == zero else above
-    return zero if x < zero else above
+    result = x  # NaN
+    if x > zero:
+        result = type(x)(1)
+    if x == zero:
+        result = at_zero
+    if x < zero:
+        result = zero
+    return result
 
 
 @vectorize
 def leaky_relu_grad(x, negative_slope, at_zero):
     zero = type(x)(0)
-    above = type(x)(1) if x > zero else x  # x is NaN
-    above = at_zero if x == zero else above
-    return negative_slope if x < zero else above
+    result = x  # NaN
+    if x > zero:
+        result = type(x)(1)
+    if x == zero:
+        result = at_zero
+    if x < zero:
+        result = negative_slope
+    return result
 
 
 @vectorize
 def relu_backward(grad, x, at_zero):
     zero = type(x)(0)
-    there = zero if at_zero == zero else grad * at_zero  # a selection: Inf * 0 would be NaN
-    above = there if x == zero else grad
-    return zero if x < zero else above
+    there = grad * at_zero
+    if at_zero == zero:
+        there = zero  # a selection: Inf * 0 would be NaN
+    result = grad
+    if x == zero:
+        result = there
+    if x < zero:
+        result = zero
+    return result
 
 
 @vectorize
 def leaky_relu_backward(grad, x, negative_slope, at_zero):
     zero = type(x)(0)
-    above = grad * at_zero if x == zero else grad
-    return grad * negative_slope if x < zero else above
+    result = grad
+    if x == zero:
+        result = grad * at_zero
+    if x < zero:
+        result = grad * negative_slope
+    return result
 
 
 @vectorize
@@ -66,14 +93,23 @@ def positive(x):
 
 @vectorize
 def slope_term(grad, x):
-    return grad * x if x < type(x)(0) else type(x)(0)
+    result = type(x)(0)
+    if x < type(x)(0):
+        result = grad * x
+    return result
 
 
 @vectorize
 def relu_backward_from_mask(grad, active):
-    return grad if active else type(grad)(0)
+    result = type(grad)(0)
+    if active:
+        result = grad
+    return result
 
 
 @vectorize
 def leaky_relu_backward_from_mask(grad, active, negative_slope):
-    return grad if active else grad * negative_slope
+    result = grad * negative_slope
+    if active:
+        result = grad
+    return result

@@ -3,11 +3,40 @@
 Code that Numba compiles says ``cuda.threadIdx`` and means this name, which the simulator replaces while a kernel runs.
 """
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
-from numba import cuda
+import numpy as np
 from numba.core import config
 from numba.core import types as numba_types
+
+
+@contextlib.contextmanager
+def _row_stack() -> Iterator[None]:
+    """Have ``numpy.row_stack``, gone from NumPy 2.5, while numba-cuda up to 0.30 is imported, which asks for it."""
+    namespace: dict[str, Any] = vars(np)
+    with warnings.catch_warnings():
+        # of what the import meets in NumPy and cuda-core; none of it is the caller's to mend
+        warnings.simplefilter("ignore", DeprecationWarning)
+        gone = not hasattr(np, "row_stack")
+        if gone:
+            namespace["row_stack"] = np.vstack
+        try:
+            yield
+        finally:
+            if gone:
+                del namespace["row_stack"]
+
+
+with _row_stack():
+    from numba import cuda
+
+    if not config.ENABLE_CUDASIM:
+        # what asks is imported when the first kernel is compiled
+        with contextlib.suppress(ImportError):
+            import numba.cuda.np.arrayobj  # noqa: F401
 
 #: True where ``NUMBA_ENABLE_CUDASIM=1`` was set before Numba was imported: kernels run as Python, on host memory.
 SIMULATED = bool(config.ENABLE_CUDASIM)
