@@ -157,36 +157,78 @@ def _tuple(context, builder, kind, values):
     return result
 
 
+def _read(context, builder, codes, loop, lanes, addresses):
+    """Load from ``addresses[j][k]`` of each operand, all of them first; return the operands' rows of values.
+
+    `lanes` is how many adjacent elements each operand has at an address; one that has fewer repeats its own.
+    """
+    loaded = []
+    for code, width, places in zip(codes, lanes, addresses, strict=True):
+        align = width * memory_dtype(code).itemsize
+        loaded.append([builder.load(_place(builder, place, code, width), align=align) for place in places])
+    rows = []
+    for code, width, batches in zip(codes, lanes, loaded, strict=True):
+        values = []
+        for batch in batches:
+            found = [batch] if width == 1 else _unpack(builder, batch, code, width)
+            found = [_to_compute(context, builder, _convert(builder, each, code, loop), loop) for each in found]
+            values += found * (max(lanes) // width)
+        rows.append(_tuple(context, builder, types.UniTuple(compute_type(loop), len(values)), values))
+    return rows
+
+
+def _write(context, builder, code, loop, width, addresses, values):
+    """Store a row of values, `width` adjacent ones at each address."""
+    for k, address in enumerate(addresses):
+        lanes = []
+        for lane in range(width):
+            value = builder.extract_value(values, k * width + lane)
+            lanes.append(_convert(builder, _from_compute(context, builder, value, loop), loop, code))
+        item = lanes[0] if width == 1 else _pack(builder, lanes, code, width)
+        builder.store(item, _place(builder, address, code, width), align=width * memory_dtype(code).itemsize)
+
+
+def _rows_type(codes, loop, values):
+    return types.UniTuple(types.UniTuple(compute_type(loop), values), len(codes))
+
+
 def _load_compiled(codes, loop, width, count):
     @intrinsic
     def load(typing_context, addresses, offsets, steps):
-        row = types.UniTuple(compute_type(loop), width * count)
-        result = types.UniTuple(row, len(codes))
+        result = _rows_type(codes, loop, width * count)
 
         def generate(context, builder, signature, arguments):
-            kinds = signature.args
-            loaded = []
-            for j, code in enumerate(codes):
-                place = builder.add(builder.extract_value(arguments[0], j), _each(builder, arguments[1], kinds[1], j))
+            kinds, places = signature.args, []
+            for j in range(len(codes)):
+                start = builder.add(builder.extract_value(arguments[0], j), _each(builder, arguments[1], kinds[1], j))
                 step = _each(builder, arguments[2], kinds[2], j)
-                for k in range(count):
-                    address = builder.add(place, builder.mul(step, WORD(k)))
-                    align = width * memory_dtype(code).itemsize
-                    loaded.append(builder.load(_place(builder, address, code, width), align=align))
-            rows = []
-            for j, code in enumerate(codes):
-                values = []
-                for batch in loaded[j * count : (j + 1) * count]:
-                    lanes = [batch]
-                    if width > 1:
-                        lanes = _unpack(builder, batch, code, width)
-                    values += [_to_compute(context, builder, _convert(builder, v, code, loop), loop) for v in lanes]
-                rows.append(_tuple(context, builder, row, values))
-            return _tuple(context, builder, result, rows)
+                places.append([builder.add(start, builder.mul(step, WORD(k))) for k in range(count)])
+            return _tuple(context, builder, result, _read(context, builder, codes, loop, [width] * len(codes), places))
 
         return result(addresses, offsets, steps), generate
 
     return load
+
+
+def _gather_compiled(codes, loop, lanes, count):
+    @intrinsic
+    def gather(typing_context, addresses, places):
+        result = _rows_type(codes, loop, max(lanes) * count)
+
+        def generate(context, builder, signature, arguments):
+            starts, places = arguments
+            spots = [
+                [
+                    builder.add(builder.extract_value(starts, j), builder.extract_value(places, (k, j)))
+                    for k in range(count)
+                ]
+                for j in range(len(codes))
+            ]
+            return _tuple(context, builder, result, _read(context, builder, codes, loop, lanes, spots))
+
+        return result(addresses, places), generate
+
+    return gather
 
 
 def _store_compiled(code, loop, width, count):
@@ -195,21 +237,29 @@ def _store_compiled(code, loop, width, count):
         def generate(context, builder, signature, arguments):
             start, offset, step, values = arguments
             start = builder.add(start, offset)
-            for k in range(count):
-                lanes = []
-                for lane in range(width):
-                    value = builder.extract_value(values, k * width + lane)
-                    lanes.append(_convert(builder, _from_compute(context, builder, value, loop), loop, code))
-                item = lanes[0]
-                if width > 1:
-                    item = _pack(builder, lanes, code, width)
-                place = _place(builder, builder.add(start, builder.mul(step, WORD(k))), code, width)
-                builder.store(item, place, align=width * memory_dtype(code).itemsize)
+            places = [builder.add(start, builder.mul(step, WORD(k))) for k in range(count)]
+            _write(context, builder, code, loop, width, places, values)
             return context.get_dummy_value()
 
         return types.void(address, offset, step, values), generate
 
     return store
+
+
+def _scatter_compiled(code, loop, width, count):
+    @intrinsic
+    def scatter(typing_context, address, places, values):
+        last = len(places.dtype) - 1
+
+        def generate(context, builder, signature, arguments):
+            start, places, values = arguments
+            spots = [builder.add(start, builder.extract_value(places, (k, last))) for k in range(count)]
+            _write(context, builder, code, loop, width, spots, values)
+            return context.get_dummy_value()
+
+        return types.void(address, places, values), generate
+
+    return scatter
 
 
 def _apply_compiled(name, loop, order, lanes):
@@ -238,26 +288,94 @@ def _apply_compiled(name, loop, order, lanes):
     return apply
 
 
-def _term_compiled(name, loop, order):
+def two_sum(total, lost, term):
+    """Return a sum with a term added, and what rounding has lost of it so far (Knuth), as on the CPU."""
+    result = total + term
+    taken = result - total
+    return result, lost + ((total - (result - taken)) + (term - taken))
+
+
+def _add_compiled(name, code, loop, order, sums):
+    number, kind = compute_type(loop), compute_type(code)
+
     @intrinsic
-    def term(typing_context, loaded, scalars):
-        number = compute_type(loop)
-        kind, sum_type = (types.boolean, types.int64) if name == "positive" else (types.float64, types.float64)
-        operand_type = number if name == "positive" else types.float64
-        count = 1 if name == "positive" else 2
+    def add(typing_context, totals, lost, loaded, scalars):
+        lanes = len(loaded.dtype)
+        result = types.UniTuple(types.UniTuple(kind, sums), 2)
 
         def generate(context, builder, signature_, arguments):
-            operands = []
-            for source, j in order[:count]:
-                value = builder.extract_value(arguments[source == "scalar"], j)
-                value = value if source == "scalar" else builder.extract_value(value, 0)
-                operands.append(context.cast(builder, value, number, operand_type))
-            found = context.compile_internal(builder, formula(name), signature(kind, *[operand_type] * count), operands)
-            return context.cast(builder, found, kind, sum_type)
+            found = [[builder.extract_value(arguments[which], j) for j in range(sums)] for which in (0, 1)]
 
-        return sum_type(loaded, scalars), generate
+            def operand(k, source, j, wanted):
+                value = builder.extract_value(arguments[3 if source == "scalar" else 2], j)
+                value = value if source == "scalar" else builder.extract_value(value, k)
+                return context.cast(builder, value, number, wanted)
 
-    return term
+            def compiled(function, result, kind, operands):
+                types_ = signature(result, *[kind] * len(operands))
+                return context.compile_internal(builder, function, types_, operands)
+
+            def count_bits(j):
+                # in 32 bits first, where adding takes one instruction
+                some = INT(0)
+                for k in range(j, lanes, sums):
+                    bit = compiled(formula(name), types.boolean, number, [operand(k, *order[0], number)])
+                    some = builder.add(some, builder.zext(bit, INT))
+                return builder.add(found[0][j], builder.zext(some, WORD))
+
+            def add_term(j, k):
+                term, *more = [operand(k, *each, kind) for each in order[:2]]
+                if name != "fold":
+                    term, more = compiled(formula(name), kind, kind, [term, *more]), []
+                if code == "q":
+                    found[0][j] = builder.add(found[0][j], term)
+                    return
+                pair = compiled(two_sum, types.UniTuple(kind, 2), kind, [found[0][j], found[1][j], term])
+                found[0][j], found[1][j] = (builder.extract_value(pair, which) for which in (0, 1))
+                for each in more:  # what a launch before has lost
+                    found[1][j] = builder.fadd(found[1][j], each)
+
+            for j in range(sums):
+                if name == "positive":
+                    found[0][j] = count_bits(j)
+                    continue
+                for k in range(j, lanes, sums):
+                    add_term(j, k)
+            row = types.UniTuple(kind, sums)
+            return _tuple(context, builder, result, [_tuple(context, builder, row, each) for each in found])
+
+        return result(totals, lost, loaded, scalars), generate
+
+    return add
+
+
+def joined(total, lost):
+    """Return a sum with what rounding has lost of it; of an infinite sum, that is NaN."""
+    result = total
+    if total - total == 0:
+        result = total + lost
+    return result
+
+
+def _close_compiled(code, exact, sums):
+    kind = compute_type(code)
+
+    @intrinsic
+    def close(typing_context, totals, lost, before):
+        result = types.UniTuple(kind, sums)
+
+        def generate(context, builder, signature_, arguments):
+            closed = []
+            for j in range(sums):
+                total, rest, more = (builder.extract_value(each, j) for each in arguments)
+                if exact:
+                    total = context.compile_internal(builder, joined, signature(kind, kind, kind), [total, rest])
+                closed.append((builder.add if code == "q" else builder.fadd)(total, more))
+            return _tuple(context, builder, result, closed)
+
+        return result(totals, lost, before), generate
+
+    return close
 
 
 def _unravel_compiled(operands, axes):
@@ -299,6 +417,31 @@ def _move_compiled(operands):
         return result(starts, k, steps), generate
 
     return move
+
+
+def _spot_compiled(operands, axes, count):
+    find, along = _unravel_compiled(operands, axes), _move_compiled(operands)
+
+    @intrinsic
+    def spots(typing_context, index, step, shape, strides, unit, unit_steps):
+        place = types.UniTuple(types.int64, operands)
+        result = types.UniTuple(place, count)
+
+        def one(index, shape, strides, unit, unit_steps):
+            return along(find(index, shape, strides), unit, unit_steps)
+
+        def generate(context, builder, signature_, arguments):
+            first, step, *rest = arguments
+            places = []
+            for k in range(count):
+                index = builder.add(first, builder.mul(step, WORD(k)))
+                kinds = signature(place, types.int64, shape, strides, unit, unit_steps)
+                places.append(context.compile_internal(builder, one, kinds, [index, *rest]))
+            return _tuple(context, builder, result, places)
+
+        return result(index, step, shape, strides, unit, unit_steps), generate
+
+    return spots
 
 
 def _pack_bits_compiled(loop, lanes):
@@ -366,33 +509,57 @@ def _rounded(values, code):
     return _from_memory(_to_memory(values, code), code)
 
 
+def _read_simulated(codes, loop, lanes, addresses):
+    rows = []
+    for code, width, places in zip(codes, lanes, addresses, strict=True):
+        size, values = width * memory_dtype(code).itemsize, []
+        for place in places:
+            raw = np.frombuffer(_bytes(place, size, size), dtype=memory_dtype(code))
+            with np.errstate(all="ignore"):
+                found = _rounded(_from_memory(raw, code), loop).astype(compute_dtype(loop))
+            values.extend(tuple(found) * (max(lanes) // width))
+        rows.append(tuple(values))
+    return tuple(rows)
+
+
+def _write_simulated(code, loop, width, addresses, values):
+    size = width * memory_dtype(code).itemsize
+    for k, address in enumerate(addresses):
+        with np.errstate(all="ignore"):
+            lanes = np.array(values[k * width : (k + 1) * width], dtype=compute_dtype(loop))
+            lanes = _to_memory(_rounded(lanes, loop), code)
+        _bytes(address, size, size)[:] = lanes.tobytes()
+
+
 def _load_simulated(codes, loop, width, count):
     def load(addresses, offsets, steps):
-        rows = []
-        for j, code in enumerate(codes):
-            size = width * memory_dtype(code).itemsize
-            start = addresses[j] + _item(offsets, j)
-            values = []
-            for k in range(count):
-                raw = np.frombuffer(_bytes(start + k * _item(steps, j), size, size), dtype=memory_dtype(code))
-                with np.errstate(all="ignore"):
-                    values.extend(_rounded(_from_memory(raw, code), loop).astype(compute_dtype(loop)))
-            rows.append(tuple(values))
-        return tuple(rows)
+        starts = [addresses[j] + _item(offsets, j) for j in range(len(codes))]
+        places = [[start + k * _item(steps, j) for k in range(count)] for j, start in enumerate(starts)]
+        return _read_simulated(codes, loop, [width] * len(codes), places)
 
     return load
 
 
+def _gather_simulated(codes, loop, lanes, count):
+    def gather(addresses, places):
+        spots = [[addresses[j] + places[k][j] for k in range(count)] for j in range(len(codes))]
+        return _read_simulated(codes, loop, lanes, spots)
+
+    return gather
+
+
 def _store_simulated(code, loop, width, count):
     def store(address, offset, step, values):
-        size = width * memory_dtype(code).itemsize
-        for k in range(count):
-            with np.errstate(all="ignore"):
-                lanes = np.array(values[k * width : (k + 1) * width], dtype=compute_dtype(loop))
-                lanes = _to_memory(_rounded(lanes, loop), code)
-            _bytes(address + offset + k * step, size, size)[:] = lanes.tobytes()
+        _write_simulated(code, loop, width, [address + offset + k * step for k in range(count)], values)
 
     return store
+
+
+def _scatter_simulated(code, loop, width, count):
+    def scatter(address, places, values):
+        _write_simulated(code, loop, width, [address + place[-1] for place in places], values)
+
+    return scatter
 
 
 def _apply_simulated(name, loop, order, lanes):
@@ -408,14 +575,34 @@ def _apply_simulated(name, loop, order, lanes):
     return apply
 
 
-def _term_simulated(name, loop, order):
-    function, counts = formula(name), name == "positive"
+def _add_simulated(name, code, loop, order, sums):
+    kind = compute_dtype(code).type
 
-    def term(loaded, scalars):
-        operands = [scalars[j] if source == "scalar" else loaded[j][0] for source, j in order]
-        return np.int64(function(operands[0])) if counts else function(*map(np.float64, operands[:2]))
+    def term_of(operands):
+        if name == "fold":
+            return operands[0]
+        return kind(formula(name)(*(operands if name == "positive" else map(kind, operands))))
 
-    return term
+    def add(totals, lost, loaded, scalars):
+        totals, lost = list(totals), list(lost)
+        for k in range(len(loaded[0])):
+            operands = [scalars[j] if source == "scalar" else loaded[j][k] for source, j in order[:2]]
+            operands = operands[:1] if name == "positive" else operands
+            j = k % sums
+            totals[j], lost[j] = two_sum(totals[j], lost[j], term_of(operands))
+            if name == "fold" and len(operands) > 1:
+                lost[j] += operands[1]
+        return tuple(totals), tuple(lost)
+
+    return add
+
+
+def _close_simulated(code, exact, sums):
+    def close(totals, lost, before):
+        found = zip(totals, lost, before, strict=True)
+        return tuple((joined(total, rest) if exact else total) + more for total, rest, more in found)
+
+    return close
 
 
 def _unravel_simulated(operands, axes):
@@ -437,6 +624,15 @@ def _move_simulated(operands):
         return tuple(_item(starts, j) + k * steps[j] for j in range(operands))
 
     return move
+
+
+def _spot_simulated(operands, axes, count):
+    find, along = _unravel_simulated(operands, axes), _move_simulated(operands)
+
+    def spots(index, step, shape, strides, unit, unit_steps):
+        return tuple(along(find(index + k * step, shape, strides), unit, unit_steps) for k in range(count))
+
+    return spots
 
 
 def _pack_bits_simulated(loop, lanes):
@@ -461,17 +657,28 @@ def _choose(simulated, compiled):
 
 #: ``loader(codes, loop, width, count)`` returns ``load(addresses, offsets, steps)``: a batch of each operand.
 loader = _choose(_load_simulated, _load_compiled)
+#: ``gatherer(codes, loop, lanes, count)`` returns ``gather(addresses, places)``: the same from `count` places, of which
+#: each has an offset per operand; an operand with fewer `lanes` than others, which is one lane, is the same for all.
+gatherer = _choose(_gather_simulated, _gather_compiled)
 #: ``storer(code, loop, width, count)`` returns ``store(address, offset, step, values)``.
 storer = _choose(_store_simulated, _store_compiled)
+#: ``scatterer(code, loop, width, count)`` returns ``scatter(address, places, values)``: to each place's last offset.
+scatterer = _choose(_scatter_simulated, _scatter_compiled)
 #: ``applier(name, loop, order, lanes)`` returns ``apply(loaded, uniforms, scalars)``: the formula, lane by lane.
 applier = _choose(_apply_simulated, _apply_compiled)
-#: ``termer(name, loop, order)`` returns ``term(loaded, scalars)``: what an element adds to a sum. "positive" makes
-#: an int64 of one operand in the loop's type, "slope_term" a float64 of two.
-termer = _choose(_term_simulated, _term_compiled)
+#: ``adder(name, code, loop, order, sums)`` returns ``add(totals, lost, loaded, scalars)``, which gives both anew: each
+#: lane adds to the sum of its place modulo `sums`, of int64 ("q") or float64 ("d"): "positive" whether the operand is
+#: above zero, "slope_term" a product, "fold" a sum of an earlier launch, with what was lost as a second operand.
+adder = _choose(_add_simulated, _add_compiled)
+#: ``closer(code, exact, sums)`` returns ``close(totals, lost, before)``: the sums, whole if `exact`, added to others.
+closer = _choose(_close_simulated, _close_compiled)
 #: ``unraveler(operands, axes)`` returns ``unravel(index, shape, strides)``: where a row starts in each operand.
 unraveler = _choose(_unravel_simulated, _unravel_compiled)
 #: ``mover(operands)`` returns ``move(starts, k, steps)``: each operand's place, k steps on.
 mover = _choose(_move_simulated, _move_compiled)
+#: ``spotter(operands, axes, count)`` returns ``spots(index, step, shape, strides, unit, unit_steps)``: the places of
+#: `count` elements of a unit, `step` apart.
+spotter = _choose(_spot_simulated, _spot_compiled)
 #: ``packer(loop, lanes)`` returns ``pack(row, first)``: a bit per lane, set if it is active, from bit `first` on.
 packer = _choose(_pack_bits_simulated, _pack_bits_compiled)
 #: ``unpacker(loop, lanes)`` returns ``unpack(bits, first)``: a row of ones and zeros, an operand for `apply`.

@@ -15,12 +15,15 @@ MAX_BLOCKS = 0
 #: Below this many tiles of `VECTORS` per multiprocessor, threads take one vector each: more blocks, filling the device.
 FILL = 2
 
-#: Threads of a pass with sums, about: what an H200 holds at once. More units take more, and few terms each fewer.
-SUM_THREADS = 1 << 18
-#: Terms that a thread adds up at least, if there are so many: each thread leaves a sum in memory.
-SUM_TERMS = 32
-#: Sums that a thread of a later pass adds up, one after the other: three such passes make one sum of `SUM_THREADS`.
-SUM_FOLD = 64
+#: Threads of a pass with sums, about. More units take more, and few terms each fewer.
+SUM_THREADS = 1 << 17
+#: Accesses of a thread at least, if there are so many: each thread leaves a sum in memory.
+SUM_TERMS = 16
+#: Accesses of each operand that a thread has in flight.
+SUM_LOADS = 4
+#: Sums that a thread of a later pass adds up, and how many of them it has in flight: waiting for each in turn, it would
+#: take longer than the pass over the data of a few megabytes.
+SUM_FOLD, SUM_FOLD_LOADS = 32, 16
 
 
 def of_launches() -> tuple[int, ...]:

@@ -4,8 +4,8 @@ Several threads share a unit. Each of them takes every so-many-th element of it,
 sum in memory; the same kernel, as "fold", then adds up those sums, until there is one for each unit. Who adds what
 follows from shapes and strides, so that the sums are the same bits on every run and every GPU, as they would not be
 with atomic additions of floats. Without shared memory and votes of a warp, Numba's simulator does the same as a GPU.
-Neighbouring threads take neighbouring elements, one at a time: what 16-byte accesses would gain, and what the division
-costs that finds an element between two axes, has not been measured yet.
+Neighbouring threads take neighbouring vectors of 16 bytes, or elements where the layout has no such vectors, and each
+has several in flight.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._operations import OPERATIONS, WRITTEN
-from ._access import applier, compute_dtype, compute_type, loader, mover, storer, termer, unraveler
+from ._access import adder, applier, closer, compute_dtype, compute_type, gatherer, loader, scatterer, spotter, storer
 from ._kernels import Spec, _order
 from ._numba import SIMULATED, cuda, types
 
@@ -37,6 +37,11 @@ class SumSpec(NamedTuple):
     sums: str
     #: Whether neighbouring threads take neighbouring units, or else neighbouring elements of one unit.
     across: bool
+    #: Adjacent elements that one access takes of each array: as many as 16 bytes hold, or 1; and 1 of an array that is
+    #: the same for all of them.
+    lanes: tuple[int, ...]
+    #: Accesses to each array that a thread has in flight.
+    loads: int
     #: Type character of the result; "" if every thread leaves its sum to another launch.
     result: str = ""
     #: Whether the result is added to what is there.
@@ -62,57 +67,65 @@ class SumSpec(NamedTuple):
 
 
 def _summed(spec):
-    arrays, count, code = spec.of_role("array"), len(spec.sums), spec.sums[0]
-    folds, exact, writes = spec.name == "fold", count == 2, bool(spec.out)
-    joins, leaves, adds, across = folds and exact, not spec.result, spec.adds, spec.across
-    operands = len(arrays) + writes
-    order, last, lost_at = _order(spec), operands - 1, count - 1
-    load = loader(arrays, spec.loop, 1, count if folds else 1)
-    find, along = unraveler(operands, spec.axes), mover(operands)
-    term_of = None if folds else termer("positive" if code == "q" else "slope_term", spec.loop, order)
-    apply = store = None
-    if writes:
+    arrays, code, width = spec.of_role("array"), spec.sums[0], max(spec.lanes)
+    exact, writes, leaves, adds, across = len(spec.sums) == 2, bool(spec.out), not spec.result, spec.adds, spec.across
+    loads, units_each = spec.loads, width if across else 1
+    order, operands = _order(spec), len(arrays) + writes
+    term = "fold" if spec.name == "fold" else "positive" if code == "q" else "slope_term"
+    add = adder(term, code, spec.loop, order, units_each)
+
+    def batch(count):
+        """Return how `count` accesses find their places, load, and write."""
+        ways = spotter(operands, spec.axes, count), gatherer(arrays, spec.loop, spec.lanes, count)
+        if not writes:
+            return *ways, None, None
+        operation = WRITTEN[spec.name]
         # At zero, the derivative is the slope
-        order += order[-1:] * (len(OPERATIONS[WRITTEN[spec.name]]) - len(order))
-        apply, store = applier(WRITTEN[spec.name], spec.loop, order, 1), storer(spec.out, spec.loop, 1, 1)
-    store_sums = storer(code, code, 1, count)
-    load_result, store_result = loader((spec.result or code,), code, 1, 1), storer(spec.result or code, code, 1, 1)
-    zero = compute_dtype(code).type(0)
+        whole = order + order[-1:] * (len(OPERATIONS[operation]) - len(order))
+        return *ways, applier(operation, spec.loop, whole, width * count), scatterer(spec.out, spec.loop, width, count)
+
+    spots, gather, apply, scatter = batch(loads)
+    spot, gather_one, apply_one, scatter_one = batch(1)
+    result = spec.result or code
+    store_sums, store_results = storer(code, code, 1, units_each), storer(result, code, 1, units_each)
+    load_results, close = loader((result,), code, 1, units_each), closer(code, exact, units_each)
+    zeros, size = (compute_dtype(code).type(0),) * units_each, SUM_BYTES * len(spec.sums)
 
     def summed(places, out, target, step, units, length, slots, unit_steps, shape, strides, scalars):
-        # Each unit has `length` elements and `slots` threads; `step`: between two results
+        # Each unit has `length` accesses and `slots` threads, which take one unit or as many as a vector holds;
+        # `step`: between two results
+        columns = units // units_each
         thread = np.int64(cuda.blockIdx.x) * np.int64(cuda.blockDim.x) + np.int64(cuda.threadIdx.x)
-        while thread < units * slots:
+        while thread < columns * slots:
             if across:
-                unit, index = thread % units, thread // units
+                unit, slot = thread % columns * units_each, thread // columns
             else:
-                unit, index = thread // slots, thread % slots
-            total, lost = zero, zero
-            while index < length:
-                here = along(find(index, shape, strides), unit, unit_steps)
-                loaded = load(places, here, SUM_BYTES)
-                if folds:
-                    term = loaded[0][0]
-                else:
-                    term = term_of(loaded, scalars)
-                # Knuth's two-sum, as on the CPU; what nobody stores, the compiler drops
-                result = total + term
-                taken = result - total
-                lost += (total - (result - taken)) + (term - taken)
-                total = result
-                if joins:
-                    lost += loaded[0][lost_at]
+                unit, slot = thread // slots, thread % slots
+            index, totals, lost = slot, zeros, zeros
+            while index + slots * (loads - 1) < length:
+                here = spots(index, slots, shape, strides, unit, unit_steps)
+                loaded = gather(places, here)
+                totals, lost = add(totals, lost, loaded, scalars)
                 if writes:
-                    store(out, here[last], 0, apply(loaded, (), scalars))
+                    scatter(out, here, apply(loaded, (), scalars))
+                index += slots * loads
+            while index < length:
+                here_one = spot(index, slots, shape, strides, unit, unit_steps)
+                one = gather_one(places, here_one)
+                totals, lost = add(totals, lost, one, scalars)
+                if writes:
+                    scatter_one(out, here_one, apply_one(one, (), scalars))
                 index += slots
             if leaves:
-                store_sums(target, thread * (SUM_BYTES * count), SUM_BYTES, (total, lost))
+                place = (slot * units + unit if across else unit * slots + slot) * size
+                store_sums(target, place, size, totals)
+                if exact:
+                    store_sums(target, place + SUM_BYTES, size, lost)
             else:
-                if exact and total - total == 0:  # of an infinite sum, what is lost is NaN
-                    total += lost
+                before = zeros
                 if adds:
-                    total += load_result((target,), unit * step, 0)[0][0]
-                store_result(target, unit * step, 0, (total,))
+                    before = load_results((target,), unit * step, step)[0]
+                store_results(target, unit * step, step, close(totals, lost, before))
             thread += np.int64(cuda.gridDim.x) * np.int64(cuda.blockDim.x)
 
     def silent(*arguments):

@@ -11,6 +11,7 @@ from .. import _sums
 from .._jobs import coalesce
 from .._operations import SUMMED, WRITTEN
 from . import _fused, _settings
+from ._access import VECTOR_BYTES
 from ._arguments import new
 from ._call import _limit, _number, write_apart
 from ._launch import prepared
@@ -19,6 +20,9 @@ from ._masks import _code
 from ._numba import cuda
 from ._sum_kernels import SUM_BYTES, SumSpec
 from ._view import View
+
+#: Elements of an access at most: each has a sum of its own, in registers, if neighbours are of different units.
+MOST_LANES = 8
 
 
 class SumPass(_fused.Pass):
@@ -51,9 +55,8 @@ class SumPass(_fused.Pass):
         if self.argument in self._new and result.dtype != self.result_dtype:
             raise TypeError(f"{self.name}: the result is of dtype {self.result_dtype}, which JAX holds only with x64")
         out = self.memory("out", self.shape, self.loop) if self.writes() else None
-        size, units = math.prod(self.shape), math.prod(self.result_shape)
-        stages = stages_of(units, size // max(1, units))
-        nbytes = units * sum(stages[:-1]) * SUM_BYTES * len(_kinds(self.name, self.loop))
+        # With another output, strides and alignment can be others, and with them the number of sums: enough for all
+        nbytes = scratch_bytes(self.name, self.loop, self.shape, self.axis)
         scratch = new(self.name, self.library, (nbytes,), np.dtype("B"), "C", self.data)[1] if nbytes else None
         between = scratch.pointer if scratch else 0
 
@@ -110,13 +113,24 @@ class StagedSumPass(_sums.SumPass):
         return result
 
 
-def stages_of(units: int, length: int) -> list[int]:
-    """Return how many sums each launch leaves for each unit of a length; the last leaves one."""
-    slots = min(-(-length // _settings.SUM_TERMS), -(-_settings.SUM_THREADS // max(1, units)))
+def stages_of(columns: int, length: int) -> list[int]:
+    """Return how many sums each launch leaves for each unit, for columns of `length` accesses; the last leaves one.
+
+    A column is a unit, or as many units as a vector holds.
+    """
+    slots = min(-(-length // _settings.SUM_TERMS), -(-_settings.SUM_THREADS // max(1, columns)))
     stages = [max(1, slots)]
     while stages[-1] > 1:
         stages.append(-(-stages[-1] // _settings.SUM_FOLD))
     return stages
+
+
+def scratch_bytes(name: str, loop: np.dtype, shape: tuple[int, ...], axis: int | None) -> int:
+    """Return the bytes of memory for sums between launches, whichever way these go over the data."""
+    units = 1 if axis is None else shape[axis]
+    length, width, sums = math.prod(shape) // max(1, units), VECTOR_BYTES // loop.itemsize, _kinds(name, loop)
+    ways = ((units, length), (units, -(-length // width)), (-(-units // width), length))
+    return max(units * sum(stages_of(*way)[:-1]) for way in ways) * SUM_BYTES * len(sums)
 
 
 def _kinds(name: str, loop: np.dtype) -> str:
@@ -126,43 +140,73 @@ def _kinds(name: str, loop: np.dtype) -> str:
     return "dd" if loop == np.float64 else "d"
 
 
+def _lanes(
+    arrays: Sequence[View], loop: np.dtype, units: int, across: bool, unit_steps: Sequence[int],
+    extents: Sequence[int], steps: Sequence[Sequence[int]],
+) -> list[int] | None:  # fmt: skip
+    """Return how many elements of each array an access takes if it can be 16 bytes; None if it must be one element."""
+    size, width, found = loop.itemsize, VECTOR_BYTES // loop.itemsize, []
+    if width > MOST_LANES or (units if across else extents[-1]) % width:
+        return None
+    for view, unit_step, row in zip(arrays, unit_steps, steps, strict=True):
+        inner, others = (unit_step, row) if across else (row[-1], [unit_step, *row[:-1]])
+        whole = inner == size and not any(step % VECTOR_BYTES for step in (view.pointer, *others))
+        if view.dtype != loop or not (whole or inner == 0):
+            return None
+        found.append(width if whole else 1)
+    # what is written, and the data, which makes the sums
+    return found if found[0] == found[-1] == width else None
+
+
 def launch(
     name: str, loop: np.dtype, operands: Sequence[Any], out: View | None, axis: int | None, result: View,
     scratch: int, stream: int,
 ) -> None:  # fmt: skip
     """Launch the pass over the data, whose first operand is an array, and those over its sums."""
-    arrays = [view for view in operands if isinstance(view, View)]
-    shape = arrays[0].shape
+    inputs = [view for view in operands if isinstance(view, View)]
+    arrays, shape = inputs if out is None else [*inputs, out], inputs[0].shape
     rows = [broadcast(view.shape, view.strides, shape) for view in arrays]
-    if out is not None:
-        rows.append(out.strides)
     units, unit_steps, others = 1, [0] * len(rows), shape
     if axis is not None:
         units, unit_steps, others = shape[axis], [row[axis] for row in rows], shape[:axis] + shape[axis + 1 :]
         rows = [row[:axis] + row[axis + 1 :] for row in rows]
     extents, steps = coalesce(others, rows)
     # Neighbours in the memory of the last array, which is the output if there is one
-    across = not extents or [abs(step) for step in reversed(unit_steps)] < [abs(row[-1]) for row in reversed(steps)]
+    nearer = [abs(step) for step in reversed(unit_steps)] < [abs(row[-1]) for row in reversed(steps) if row]
+    across = units > 1 and (not extents or nearer)
+    extents, steps = list(extents or [1]), [list(row or [0]) for row in steps]
+    lanes = _lanes(arrays, loop, units, across, unit_steps, extents, steps) or [1] * len(arrays)
+    width = max(lanes)
+    if not across:
+        extents[-1] //= width
+        steps = [[*row[:-1], row[-1] * each] for row, each in zip(steps, lanes, strict=True)]
+    columns, length = units // width if across else units, math.prod(extents)
     roles = tuple("array" if isinstance(view, View) else "scalar" for view in operands)
     stored = tuple(_code(view.dtype) if isinstance(view, View) else "" for view in operands)
-    kinds, length = _kinds(name, loop), math.prod(others)
-    written = "" if out is None else _code(out.dtype)
-    spec = SumSpec(name, _code(loop), roles, stored, written, max(1, len(extents)), kinds, across)
-    pointers = [view.pointer for view in arrays]
+    kinds, written = _kinds(name, loop), "" if out is None else _code(out.dtype)
+    spec = SumSpec(
+        name, _code(loop), roles, stored, written, len(extents), kinds, across, tuple(lanes[: len(inputs)]),
+        _settings.SUM_LOADS,
+    )  # fmt: skip
+    pointers = [view.pointer for view in inputs]
     scalars = [_number(value, loop) for value in operands if not isinstance(value, View)]
-    steps, extents = [row or [0] for row in steps], extents or [1]
-    stages, size = stages_of(units, length), SUM_BYTES * len(kinds)
+    stages, size = stages_of(columns, length), SUM_BYTES * len(kinds)
     for slots, following in itertools.zip_longest(stages, stages[1:]):
         target, step = scratch, 0
         if following is None:
             target, step = result.pointer, result.strides[0] if axis is not None else 0
             spec = spec._replace(result=_code(result.dtype), adds=name.endswith("with_counts"))
-        grid = flat_grid(units * slots, _settings.BLOCK, 1, _limit())
+        grid = flat_grid(columns * slots, _settings.BLOCK, 1, _limit())
         prepared(spec)(
             grid, stream, result.device, *pointers, 0 if out is None else out.pointer, target, step, units, length,
             slots, *unit_steps, *extents, *(each for row in steps for each in row), *scalars,
         )  # fmt: skip
-        # The next launch reads what this one leaves, a sum of each thread after the other
-        spec, out, scalars = SumSpec("fold", kinds[0], ("array",), (kinds[0],), "", 1, kinds, across), None, []
-        pointers, scratch, length, extents = [scratch], scratch + units * slots * size, slots, [slots]
-        unit_steps, steps = ([size], [[units * size]]) if across else ([slots * size], [[size]])
+        # The next launch reads what this one leaves: the sums of a unit, and beside each what was lost of it
+        parts = len(kinds)
+        spec = SumSpec(
+            "fold", kinds[0], ("array",) * parts, tuple(kinds), "", 1, kinds, across, (1,) * parts,
+            _settings.SUM_FOLD_LOADS,
+        )  # fmt: skip
+        pointers, scratch = [scratch + SUM_BYTES * k for k in range(parts)], scratch + units * slots * size
+        columns, out, scalars, length, extents = units, None, [], slots, [slots]
+        unit_steps, steps = [size if across else slots * size] * parts, [[units * size if across else size]] * parts

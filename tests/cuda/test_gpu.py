@@ -375,7 +375,7 @@ def test_launches_are_prepared():
     from fastrelu._cuda._sum_kernels import SumSpec
 
     assert prepared(Spec("relu", "f", ("array",), ("f",), "f", 1)).load(0)
-    assert prepared(SumSpec("count_active", "f", ("array",), ("f",), "", 1, "q", True)).load(0)
+    assert prepared(SumSpec("count_active", "f", ("array",), ("f",), "", 1, "q", True, (4,), 4)).load(0)
     assert prepared(MaskSpec("relu_with_mask", "f", ("array",), ("f",), "f", 4, 1)).load(0)
 
 

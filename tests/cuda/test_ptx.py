@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'fastrelu[cuda13]'")
 
+from fastrelu._cuda._access import memory_dtype
 from fastrelu._cuda._kernels import Spec
 from fastrelu._cuda._mask_kernels import MaskSpec
 from fastrelu._cuda._numba import cuda, types
@@ -61,33 +62,46 @@ ELEMENTS = [
 ]
 
 
-def sum_spec(name, code, across, axes=1, slope="scalar", result=""):
+def sum_spec(name, code, across, axes=1, slope="scalar", result="", wide=True, loads=4):
     roles = tuple(slope if argument == "negative_slope" else "array" for argument in SUMMED[name])
     stored = tuple(code if role == "array" else "" for role in roles)
     sums = "q" if "grad" not in SUMMED[name] else "dd" if code == "d" else "d"
     written, adds = code if name in WRITTEN else "", bool(result) and name.endswith("counts")
-    return SumSpec(name, code, roles, stored, written, axes, sums, across, result, adds)
+    width = 16 // memory_dtype(code).itemsize if wide else 1
+    # a slope per unit is the same for all elements of a vector that lies within a unit
+    lanes = [1 if argument == "negative_slope" and not across else width for argument in SUMMED[name]]
+    lanes = tuple(each for each, role in zip(lanes, roles, strict=True) if role == "array")
+    return SumSpec(name, code, roles, stored, written, axes, sums, across, lanes, loads, result, adds)
 
 
-SUMS = [sum_spec(name, code, True) for name in SUMMED for code in "eEfd"]
-SUMS += [sum_spec("relu_with_counts", code, False) for code in "?bIq"]
+def fold_spec(sums, across, result="", adds=False):
+    parts = len(sums)
+    return SumSpec(
+        "fold", sums[0], ("array",) * parts, tuple(sums), "", 1, sums, across, (1,) * parts, 16, result, adds
+    )
+
+
+SUMS = [sum_spec(name, code, across) for name in SUMMED for code in "eEfd" for across in (True, False)]
+SUMS += [sum_spec(name, code, True, wide=False) for name in SUMMED for code in "ef"]
+SUMS += [sum_spec("relu_with_counts", code, False, wide=code in "Iq") for code in "?bIq"]
 SUMS += [
     sum_spec("relu_with_counts", "f", True, result="q"),
     sum_spec("count_active", "f", False, axes=4, result="q"),
     sum_spec("leaky_relu_backward_with_slope_grad", "f", False, axes=2, slope="array"),  # NCHW, a slope per channel
     sum_spec("leaky_relu_slope_grad", "E", True, result="E"),
-    SumSpec("leaky_relu_slope_grad", "f", ("array", "scalar"), ("f", ""), "", 1, "d", True),
-    *(SumSpec("fold", sums[0], ("array",), (sums[0],), "", 1, sums, True) for sums in ("q", "d", "dd")),
-    SumSpec("fold", "q", ("array",), ("q",), "", 1, "q", False, "q", True),
-    SumSpec("fold", "d", ("array",), ("d",), "", 1, "dd", False, "d"),
-    SumSpec("fold", "d", ("array",), ("d",), "", 1, "d", False, "e"),
+    SumSpec("leaky_relu_slope_grad", "f", ("array", "scalar"), ("f", ""), "", 1, "d", True, (1,), 4),
+    *(fold_spec(sums, True) for sums in ("q", "d", "dd")),
+    fold_spec("q", False, "q", adds=True),
+    fold_spec("dd", False, "d"),
+    fold_spec("d", False, "e"),
 ]
 
 
 def label(spec):
     if isinstance(spec, SumSpec):
         ends = f"-{'+=' if spec.adds else '='}{spec.result}" if spec.result else ""
-        return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.axes}-{spec.sums}-{spec.across:d}{ends}"
+        way = f"{'across' if spec.across else 'along'}-{max(spec.lanes)}"
+        return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.axes}-{spec.sums}-{way}{ends}"
     if isinstance(spec, MaskSpec):
         return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.width}-{spec.axes}"
     axes = f"-{spec.axes} axes" if spec.axes else ""
@@ -204,6 +218,13 @@ def test_sums(spec, capability, tmp_path):
     assert not re.search(r"\b(atom|red|shfl|bar)\.", ptx)  # the order of the sums is ours
     if spec.sums == "dd":  # contracted, they would not be the sums of the CPU
         assert not re.search(r"\bfma\.", ptx)
+    # a batch of every operand is in flight before its first element is used, or written
+    arrays = len(spec.of_role("array"))
+    order = "".join(kind[0] for kind in re.findall(r"\b(ld|st)\.global\.", ptx))
+    assert "l" * (spec.loads * arrays) in order
+    if max(spec.lanes) > 1:
+        assert accesses(ptx, "ld").count(16) >= sum(each > 1 for each in spec.lanes) * (spec.loads + 1)
+        assert accesses(ptx, "st").count(16) == (spec.loads + 1 if spec.out else 0)
     # the loops over threads and elements compare 64-bit numbers, made of a 64-bit product
     assert re.search(r"\bmul\.wide\.[su]32\b", ptx)
     assert len(re.findall(r"\bsetp\.(lt|ge|gt|le)\.s64\b", ptx)) >= 2
@@ -236,3 +257,14 @@ def test_bfloat16_computes_in_float32():
 def test_nothing_is_flushed_to_zero():
     for spec in (*(spec_of(name, "f") for name in OPERATIONS), *(mask_spec(name, "f", 4) for name in MASKED), *SUMS):
         assert ".ftz" not in compile_to_ptx(spec, (9, 0))
+
+
+@pytest.mark.parametrize(
+    "spec", [spec_of("relu", "e"), spec_of("relu", "e", axes=2), mask_spec("relu_with_mask", "e", 8)], ids=label
+)
+def test_zeros_of_float16_keep_their_sign(spec):
+    """Compared as float16, and by ``le``, -0.0 would become +0.0, as of formulas that return twice."""
+    comparisons = re.findall(r"\bsetp\.(\w+)\.f(?:16|32)\b", compile_to_ptx(spec, (9, 0)))
+    assert comparisons
+    # the bit of a mask is of ``not x <= 0``
+    assert set(comparisons) <= ({"lt", "gtu"} if isinstance(spec, MaskSpec) else {"lt"})

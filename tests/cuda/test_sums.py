@@ -25,17 +25,17 @@ SLOPE = 0.3
 simulated = pytest.mark.skipif(not SIMULATED, reason="these arrays are in host memory")
 
 
-NAMES = ("BLOCK", "MAX_BLOCKS", "SUM_TERMS", "SUM_THREADS", "SUM_FOLD")
+NAMES = ("BLOCK", "MAX_BLOCKS", "SUM_TERMS", "SUM_THREADS", "SUM_FOLD", "SUM_LOADS", "SUM_FOLD_LOADS")
 
 
 @pytest.fixture(autouse=True)
 def few_threads(monkeypatch):
     """Use few threads of a few elements each, so that small arrays take several passes over their sums."""
-    for name, value in zip(NAMES, (8, 2, 1, 60, 2), strict=True):
+    for name, value in zip(NAMES, (8, 2, 1, 60, 2, 2, 2), strict=True):
         monkeypatch.setattr(_settings, name, value)
 
 
-@pytest.fixture(params=[(4, 0, 2, 12, 3), (8, 2, 1, 60, 2), (4, 1, 3, 1, 2)], ids=str)
+@pytest.fixture(params=[(4, 0, 2, 12, 3, 1, 3), (8, 2, 1, 60, 2, 2, 1), (4, 1, 3, 1, 2, 4, 2)], ids=str)
 def launches(request, few_threads, monkeypatch):
     """Use several shapes of launches."""
     for name, value in zip(NAMES, request.param, strict=True):
@@ -146,6 +146,60 @@ def test_sizes(n, launches):
         run(name, case(name, "f", (n,)), None)
         run(name, case(name, "f", (n,)), 0)
         run(name, case(name, "f", (n, 3)), -1)
+
+
+@pytest.fixture
+def specs(monkeypatch):
+    """Write down what is launched."""
+    seen, prepared = [], _sums.prepared
+    monkeypatch.setattr(_sums, "prepared", lambda spec: seen.append(spec) or prepared(spec))
+    return seen
+
+
+@pytest.mark.parametrize("code", FLOATS)
+@pytest.mark.parametrize("shape", [(4, 3, 16), (1, 2, 48), (9, 8)], ids=str)
+def test_vectors_of_16_bytes(code, shape, launches, specs):
+    """Whole vectors of a unit, or of neighbouring units; slopes are numbers, one per unit or one per element."""
+    width = 16 // np.dtype(code).itemsize
+    for name in SUMMED:
+        data = case(name, code, shape)
+        for axis in (None, *range(len(shape))):
+            specs.clear()
+            run(name, data, axis)
+            assert max(specs[0].lanes) == width
+            assert {each.lanes for each in specs[1:]} <= {(1,), (1, 1)}
+            if "negative_slope" not in SUMMED[name] or axis is None:
+                continue
+            slope = np.linspace(-1, 1, shape[axis]).astype(code).reshape(-1, *(1,) * (len(shape) - 1 - axis))
+            device = [to_device(each) for each in (*data, slope)]
+            counts = [to_device(np.zeros(shape[axis], np.int64))] if name in COUNTS else []
+            specs.clear()
+            result = getattr(fastrelu, name)(*device[:-1], *counts, device[-1], axis=axis)
+            assert max(specs[0].lanes) == width
+            assert_same(to_host(result if counts else result[0]), values_of(name, data, slope))
+            found, wanted = (counts[0], counts_of(*data, axis)) if counts else (result[1], sums_of(*data, axis, code))
+            assert_same(to_host(found), wanted)
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 4, 8])
+def test_elements_where_there_are_no_vectors(start, specs):
+    """Rows that do not end or begin at 16 bytes, an output that does not, and data in two types."""
+    x = numbers("f", (8 * 12 + 16,))
+    whole, memory = to_device(x), to_device(np.zeros(x.size + 8, "f"))
+    rows, taken = whole[start : start + 96].reshape(8, 12), x[start : start + 96].reshape(8, 12)
+    for first in (0, 1, 4):
+        for axis in (None, 0, 1):
+            counts = to_device(np.zeros((8, 12)[axis] if axis is not None else (), np.int64))
+            out = memory[first : first + 96].reshape(8, 12)
+            specs.clear()
+            fastrelu.relu_with_counts(rows, counts, axis=axis, out=out)
+            assert max(specs[0].lanes) == (1 if start % 4 or first % 4 else 4)
+            assert_same(out.copy_to_host(), expected("relu", (taken,), "f"))
+            assert_same(counts.copy_to_host(), counts_of(taken, axis))
+    specs.clear()
+    run("relu_with_counts", [numbers("f", (4, 6))], 1)
+    run("relu_with_counts", [numbers("f", (4, 6))], 0)
+    assert {each.lanes for each in specs} == {(1,)}
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -321,7 +375,7 @@ def test_2_to_the_31_elements_need_no_32_bit_number(monkeypatch):
     counts = _sums.View(None, 1 << 50, (4,), (8,), np.dtype("q"), 0, 0)
     _sums.launch("count_active", x.dtype, (x,), None, 1, counts, 1 << 45, 0)
     spec, _, values = seen[0]
-    slots = -(-_settings.SUM_THREADS // 4)
+    slots = _settings.SUM_THREADS
     assert (spec.across, values) == (True, (0, 0, 1 << 40, 0, 1 << 45, 0, 4, n, slots, 4, n, 16))
 
 

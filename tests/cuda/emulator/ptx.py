@@ -126,7 +126,7 @@ class Function:
     def value(self, operand: str, kind: str) -> Any:
         """Return an operand as a number of a type: float types as LLVM's, others as integers."""
         if kind == "pred":
-            return self.builder.load(self.registers[operand])
+            return self.builder.load(self.registers[operand]) if operand.startswith("%") else I1(int(operand, 0) != 0)
         bits = self.bits(operand, width_of(kind))
         return self.builder.bitcast(bits, FLOATS[kind]) if kind in FLOATS else bits
 
@@ -424,12 +424,12 @@ class Function:
         assert how == ["b32"], how
         both = builder.or_(builder.zext(self.bits(first, 32), I64),
                            builder.shl(builder.zext(self.bits(second, 32), I64), I64(32)))  # fmt: skip
-        chosen, result = int(selector, 0), I32(0)
+        chosen, result = builder.zext(self.bits(selector, 32), I64), I32(0)
         for k in range(4):
-            nibble = chosen >> 4 * k & 15
-            byte = builder.trunc(builder.lshr(both, I64(8 * (nibble & 7))), I8)
-            if nibble & 8:
-                byte = builder.ashr(byte, I8(7))
+            nibble = builder.lshr(chosen, I64(4 * k))
+            byte = builder.trunc(builder.lshr(both, builder.shl(builder.and_(nibble, I64(7)), I64(3))), I8)
+            sign = builder.icmp_unsigned("!=", builder.and_(nibble, I64(8)), I64(0))
+            byte = builder.select(sign, builder.ashr(byte, I8(7)), byte)
             result = builder.or_(result, builder.shl(builder.zext(byte, I32), I32(8 * k)))
         self.set(target, result)
 
