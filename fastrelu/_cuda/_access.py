@@ -192,10 +192,10 @@ def _rows_type(codes, loop, values):
     return types.UniTuple(types.UniTuple(compute_type(loop), values), len(codes))
 
 
-def _load_compiled(codes, loop, width, count):
+def _load_compiled(codes, loop, lanes, count):
     @intrinsic
     def load(typing_context, addresses, offsets, steps):
-        result = _rows_type(codes, loop, width * count)
+        result = _rows_type(codes, loop, max(lanes, default=1) * count)
 
         def generate(context, builder, signature, arguments):
             kinds, places = signature.args, []
@@ -203,7 +203,7 @@ def _load_compiled(codes, loop, width, count):
                 start = builder.add(builder.extract_value(arguments[0], j), _each(builder, arguments[1], kinds[1], j))
                 step = _each(builder, arguments[2], kinds[2], j)
                 places.append([builder.add(start, builder.mul(step, WORD(k))) for k in range(count)])
-            return _tuple(context, builder, result, _read(context, builder, codes, loop, [width] * len(codes), places))
+            return _tuple(context, builder, result, _read(context, builder, codes, loop, lanes, places))
 
         return result(addresses, offsets, steps), generate
 
@@ -531,11 +531,11 @@ def _write_simulated(code, loop, width, addresses, values):
         _bytes(address, size, size)[:] = lanes.tobytes()
 
 
-def _load_simulated(codes, loop, width, count):
+def _load_simulated(codes, loop, lanes, count):
     def load(addresses, offsets, steps):
         starts = [addresses[j] + _item(offsets, j) for j in range(len(codes))]
         places = [[start + k * _item(steps, j) for k in range(count)] for j, start in enumerate(starts)]
-        return _read_simulated(codes, loop, [width] * len(codes), places)
+        return _read_simulated(codes, loop, lanes, places)
 
     return load
 
@@ -655,10 +655,11 @@ def _choose(simulated, compiled):
     return functools.cache(simulated if SIMULATED else compiled)
 
 
-#: ``loader(codes, loop, width, count)`` returns ``load(addresses, offsets, steps)``: a batch of each operand.
+#: ``loader(codes, loop, lanes, count)`` returns ``load(addresses, offsets, steps)``: a batch of each operand. `lanes`
+#: are the adjacent elements of an access to each; an operand with fewer than others, which is one, is the same for all.
 loader = _choose(_load_simulated, _load_compiled)
 #: ``gatherer(codes, loop, lanes, count)`` returns ``gather(addresses, places)``: the same from `count` places, of which
-#: each has an offset per operand; an operand with fewer `lanes` than others, which is one lane, is the same for all.
+#: each has an offset per operand.
 gatherer = _choose(_gather_simulated, _gather_compiled)
 #: ``storer(code, loop, width, count)`` returns ``store(address, offset, step, values)``.
 storer = _choose(_store_simulated, _store_compiled)

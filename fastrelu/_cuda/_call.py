@@ -138,6 +138,23 @@ def contiguous_roles(
     return tuple(roles) if "array" in roles else None
 
 
+def vector_lanes(
+    views: Sequence[View], loop: np.dtype, extent: int, inner: Sequence[int], others: Sequence[Sequence[int]]
+) -> tuple[int, ...]:
+    """Return how many elements of each array, the output last, an access takes: those of 16 bytes if it can be so.
+
+    Vectors lie along an axis of this `extent`, along which the arrays have the strides `inner`, and `others` along the
+    others. An array that is the same along it has one element for a vector. Ones where there are no vectors.
+    """
+    width, found = VECTOR_BYTES // loop.itemsize, []
+    for view, step, more in zip(views, inner, others, strict=True):
+        whole = step == loop.itemsize and not any(each % VECTOR_BYTES for each in (view.pointer, *more))
+        if view.dtype != loop or extent % width or not (whole or step == 0):
+            return (1,) * len(views)
+        found.append(width if whole else 1)
+    return tuple(found) if found[-1] == width else (1,) * len(views)
+
+
 def of_role(role: str, operands: Sequence[Any], roles: Sequence[str]) -> list[Any]:
     """Return the operands of a role; of arrays, their addresses."""
     found = [value for value, each in zip(operands, roles, strict=True) if each == role]
@@ -175,11 +192,13 @@ def _plan(name: str, loop: np.dtype, arguments: Sequence[Any], emit: _again.Emit
         extents.insert(0, 1)
         for row in steps:
             row.insert(0, 0)
-    pointers = [view.pointer for view in (*arrays, *([] if where is None else [where]), out)]
-    _plan_strided(
-        Spec(name, code, roles, stored, target, _settings.VECTORS, 0, where is not None), pointers, extents, steps,
-        scalars, emit,
-    )  # fmt: skip
+    views = [*arrays, *([] if where is None else [where]), out]
+    lanes = vector_lanes(views, loop, extents[-1], [row[-1] for row in steps], [row[:-1] for row in steps])
+    extents[-1] //= max(lanes)
+    for row, each in zip(steps, lanes, strict=True):
+        row[-1] *= each
+    spec = Spec(name, code, roles, stored, target, _settings.VECTORS, 0, where is not None, lanes[: len(arrays)])
+    _plan_strided(spec, [view.pointer for view in views], extents, steps, scalars, emit)
 
 
 def _number(value: Any, loop: np.dtype) -> Any:

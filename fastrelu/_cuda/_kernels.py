@@ -4,7 +4,8 @@
 accesses, with single elements before the first and after the last vector. `strided` is for everything else: operands
 that broadcast, step, run backwards, are converted, or are not aligned alike. It takes a two-dimensional block of
 threads, rows by columns, so that finding a row costs one division per axis for many elements, and short rows
-(three colour channels) leave no thread idle.
+(three colour channels) leave no thread idle. Where rows are whole vectors of 16 bytes, a column is such a vector; an
+operand that is the same for all of it, such as a slope per row, gives one element.
 """
 
 import functools
@@ -34,6 +35,8 @@ class Spec(NamedTuple):
     axes: int = 0
     #: Whether the strided kernel's last input is a mask of bools, True where to compute (``where=``).
     masked: bool = False
+    #: Per array, how many adjacent elements a column of the strided kernel is; () for one each.
+    lanes: tuple[int, ...] = ()
 
     def of_role(self, role: str) -> tuple[str, ...]:
         """Return the types of the operands that have a role."""
@@ -61,10 +64,11 @@ def _order(spec):
     return tuple((role, spec.roles[:k].count(role)) for k, role in enumerate(spec.roles))
 
 
-def _batch(spec, width, count):
+def _batch(spec, lanes, count):
     """Return how `spec` loads, computes and stores a batch."""
+    width = max(lanes)
     return (
-        loader(spec.of_role("array"), spec.loop, width, count),
+        loader(spec.of_role("array"), spec.loop, lanes, count),
         applier(spec.name, spec.loop, _order(spec), width * count),
         storer(spec.out, spec.loop, width, count),
     )
@@ -72,11 +76,16 @@ def _batch(spec, width, count):
 
 def _contiguous(spec):
     size = memory_dtype(spec.out).itemsize
-    width, count = VECTOR_BYTES // size, spec.loads
-    load, apply, store = _batch(spec, width, count)
-    load_vector, apply_vector, store_vector = _batch(spec, width, 1)
-    load_one, apply_one, store_one = _batch(spec, 1, 1)
-    load_uniforms = loader(spec.of_role("uniform"), spec.loop, 1, 1)
+    width, count, arrays, uniform = (
+        VECTOR_BYTES // size,
+        spec.loads,
+        len(spec.of_role("array")),
+        spec.of_role("uniform"),
+    )
+    load, apply, store = _batch(spec, (width,) * arrays, count)
+    load_vector, apply_vector, store_vector = _batch(spec, (width,) * arrays, 1)
+    load_one, apply_one, store_one = _batch(spec, (1,) * arrays, 1)
+    load_uniforms = loader(uniform, spec.loop, (1,) * len(uniform), 1)
 
     def contiguous(arrays, out, n, head, uniforms, scalars):
         # n elements, of which `head` come before the first boundary of 16 bytes
@@ -113,9 +122,10 @@ def _contiguous(spec):
 def _strided(spec):
     arrays = spec.of_role("array")
     operands = len(arrays) + spec.masked + 1
-    load, apply, store = _batch(spec, 1, spec.loads)
-    load_one, apply_one, store_one = _batch(spec, 1, 1)
-    load_mask = loader(("?",), "?", 1, 1)
+    lanes = spec.lanes or (1,) * len(arrays)
+    load, apply, store = _batch(spec, lanes, spec.loads)
+    load_one, apply_one, store_one = _batch(spec, lanes, 1)
+    load_mask = loader(("?",), "?", (1,), 1)
     start_of_row = unraveler(operands, spec.axes - 1)
     along = mover(operands)
     count, masked, last, before_last = spec.loads, spec.masked, operands - 1, operands - 2

@@ -70,7 +70,7 @@ def _masked(spec):
     def batch(width, count):
         lanes = width * count
         return (
-            loader(arrays, spec.loop, width, count),
+            loader(arrays, spec.loop, (width,) * len(arrays), count),
             applier(VALUES[spec.name], spec.loop, order, lanes),
             storer(spec.out, spec.loop, width, count),
             packer(spec.loop, lanes),
@@ -79,8 +79,9 @@ def _masked(spec):
 
     load, apply, store, pack, unpack = batch(spec.width, 8 // spec.width)
     load_one, apply_one, store_one, pack_one, unpack_one = batch(1, 1)
-    load_uniforms = loader(spec.of_role("uniform"), spec.loop, 1, 1)
-    load_byte, store_byte = loader(("B",), "q", 1, 1), storer("B", "q", 1, 1)
+    uniform = spec.of_role("uniform")
+    load_uniforms = loader(uniform, spec.loop, (1,) * len(uniform), 1)
+    load_byte, store_byte = loader(("B",), "q", (1,), 1), storer("B", "q", 1, 1)
     find = unraveler(len(arrays) + 1, spec.axes)
     last, inner, several = len(arrays), spec.axes - 1, spec.axes > 1
 

@@ -88,7 +88,7 @@ def _summed(spec):
     spot, gather_one, apply_one, scatter_one = batch(1)
     result = spec.result or code
     store_sums, store_results = storer(code, code, 1, units_each), storer(result, code, 1, units_each)
-    load_results, close = loader((result,), code, 1, units_each), closer(code, exact, units_each)
+    load_results, close = loader((result,), code, (1,), units_each), closer(code, exact, units_each)
     zeros, size = (compute_dtype(code).type(0),) * units_each, SUM_BYTES * len(spec.sums)
 
     def summed(places, out, target, step, units, length, slots, unit_steps, shape, strides, scalars):

@@ -13,7 +13,7 @@ from .._operations import SUMMED, WRITTEN
 from . import _fused, _settings
 from ._access import VECTOR_BYTES
 from ._arguments import new
-from ._call import _limit, _number, write_apart
+from ._call import _limit, _number, vector_lanes, write_apart
 from ._launch import prepared
 from ._layout import broadcast, flat_grid
 from ._masks import _code
@@ -140,24 +140,6 @@ def _kinds(name: str, loop: np.dtype) -> str:
     return "dd" if loop == np.float64 else "d"
 
 
-def _lanes(
-    arrays: Sequence[View], loop: np.dtype, units: int, across: bool, unit_steps: Sequence[int],
-    extents: Sequence[int], steps: Sequence[Sequence[int]],
-) -> list[int] | None:  # fmt: skip
-    """Return how many elements of each array an access takes if it can be 16 bytes; None if it must be one element."""
-    size, width, found = loop.itemsize, VECTOR_BYTES // loop.itemsize, []
-    if width > MOST_LANES or (units if across else extents[-1]) % width:
-        return None
-    for view, unit_step, row in zip(arrays, unit_steps, steps, strict=True):
-        inner, others = (unit_step, row) if across else (row[-1], [unit_step, *row[:-1]])
-        whole = inner == size and not any(step % VECTOR_BYTES for step in (view.pointer, *others))
-        if view.dtype != loop or not (whole or inner == 0):
-            return None
-        found.append(width if whole else 1)
-    # what is written, and the data, which makes the sums
-    return found if found[0] == found[-1] == width else None
-
-
 def launch(
     name: str, loop: np.dtype, operands: Sequence[Any], out: View | None, axis: int | None, result: View,
     scratch: int, stream: int,
@@ -175,7 +157,13 @@ def launch(
     nearer = [abs(step) for step in reversed(unit_steps)] < [abs(row[-1]) for row in reversed(steps) if row]
     across = units > 1 and (not extents or nearer)
     extents, steps = list(extents or [1]), [list(row or [0]) for row in steps]
-    lanes = _lanes(arrays, loop, units, across, unit_steps, extents, steps) or [1] * len(arrays)
+    if across:
+        lanes = vector_lanes(arrays, loop, units, unit_steps, steps)
+    else:
+        between = [[step, *row[:-1]] for step, row in zip(unit_steps, steps, strict=True)]
+        lanes = vector_lanes(arrays, loop, extents[-1], [row[-1] for row in steps], between)
+    if max(lanes) > MOST_LANES:
+        lanes = (1,) * len(arrays)
     width = max(lanes)
     if not across:
         extents[-1] //= width
@@ -185,7 +173,7 @@ def launch(
     stored = tuple(_code(view.dtype) if isinstance(view, View) else "" for view in operands)
     kinds, written = _kinds(name, loop), "" if out is None else _code(out.dtype)
     spec = SumSpec(
-        name, _code(loop), roles, stored, written, len(extents), kinds, across, tuple(lanes[: len(inputs)]),
+        name, _code(loop), roles, stored, written, len(extents), kinds, across, lanes[: len(inputs)],
         _settings.SUM_LOADS,
     )  # fmt: skip
     pointers = [view.pointer for view in inputs]

@@ -3,6 +3,7 @@
 import ctypes
 import struct
 
+import numpy as np
 import pytest
 
 from . import emulator
@@ -76,6 +77,8 @@ def test_arithmetic_in_float32_makes_one_nan():
         ("prmt.b32 %r4, %r2, %r3, 0x5410;", 0x11112222, 0x33334444, 0x44442222),
         ("bfi.b32 %r4, %r2, %r3, 8, 4;", 0xFF, 0, 0xF00),
         ("bfe.u32 %r4, %r2, 4, 8;", 0xABCD, 0, 0xBC),
+        ("mov.u32 %r4, 0x7531; prmt.b32 %r4, %r2, %r3, %r4;", 0x11223344, 0x55667788, 0x55771133),
+        ("mov.pred %p1, 0; mov.pred %p1, -1; @%p1 mov.u32 %r4, 5;", 0, 0, 5),
         ("mov.b32 {%h1, %h2}, %r2; mov.b32 %r4, {%h2, %h1};", 0x12345678, 0, 0x56781234),
         ("cvt.rn.f16.f32 %h1, %r2; cvt.u32.u16 %r4, %h1;", single(1 + 2**-11), 0, 0x3C00),
         ("cvt.s64.s32 %rd4, %r2;", -2, 0, (1 << 64) - 2),
@@ -86,6 +89,19 @@ def test_arithmetic_in_float32_makes_one_nan():
 )
 def test_instructions(body, a, b, wanted):
     assert run(body, a, b) == wanted
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0.0, -0.0, 1 + 2**-11, 1 + 2**-11 + 2**-40, 1 + 2**-11 - 2**-40, -65519.99999999, 65520.0, 1e300, -np.inf, np.nan,
+     2**-25, 2**-25 + 2**-60, 2**-24 * 1.5, 2**-24 * (1.5 - 2**-40), 5e-324],
+)  # fmt: skip
+def test_float64_is_rounded_to_float16_once(value):
+    (bits,) = struct.unpack("Q", struct.pack("d", value))
+    with np.errstate(over="ignore"):
+        wanted = int(np.float64(value).astype("e").view("H"))
+    found = run("cvt.rn.f16.f64 %h1, %rd2; cvt.u32.u16 %r4, %h1;", bits)
+    assert found == (0x7FFF if np.isnan(value) else wanted)
 
 
 def test_what_is_not_known_is_an_error():

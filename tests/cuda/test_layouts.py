@@ -9,7 +9,7 @@ from fastrelu import _cuda, _jobs
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import _again, _call
 
-from .data import Guarded, specials, to_device, view_of
+from .data import FLOATS, Guarded, specials, to_device, view_of
 
 pytestmark = pytest.mark.usefixtures("tiny_blocks")
 BASE = specials("f", 6 * 5 * 7).reshape(6, 5, 7)
@@ -44,6 +44,39 @@ def test_into_views_and_in_place(view):
     take(host)[...] = expected("leaky_relu", (take(BASE), -0.5), "f")
     _cuda.call("leaky_relu", (view_of(x, take), -0.5), view_of(x, take), None, {})
     assert_same(x.copy_to_host(), host)
+
+
+@pytest.fixture
+def specs(monkeypatch):
+    """Write down what kernels are planned."""
+    seen, plan = [], _call._plan_strided
+    monkeypatch.setattr(_call, "_plan_strided", lambda spec, *given: (seen.append(spec), plan(spec, *given)))
+    monkeypatch.setattr(_again, "_plans", {})
+    return seen
+
+
+@pytest.mark.parametrize("code", FLOATS)
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_rows_of_whole_vectors(code, rows, specs):
+    """An access is 16 bytes, and one element of a slope per row; single elements where a row begins elsewhere."""
+    width = 16 // np.dtype(code).itemsize
+    columns = 5 * width
+    part = (slice(None), slice(None), slice(width, width + columns))
+    x = specials(code, 2 * rows * 8 * width).reshape(2, rows, 8 * width)
+    slope = np.linspace(-1, 1, rows).astype(code).reshape(rows, 1)
+    device = to_device(x)
+    for slopes, host, lanes in (
+        (0.3, 0.3, (width,)), (to_device(slope), slope, (width, 1)), (device[part], x[part], (width, width)),
+    ):  # fmt: skip
+        specs.clear()
+        found = _cuda.call("leaky_relu", (device[part], slopes), None, None, {})
+        assert_same(found.copy_to_host(), expected("leaky_relu", (x[part], host), code))
+        assert [spec.lanes for spec in specs] == [lanes]
+    shifted = (slice(None), slice(None), slice(1, 1 + columns))
+    specs.clear()
+    found = _cuda.call("relu", (device[shifted],), None, None, {})
+    assert_same(found.copy_to_host(), expected("relu", (x[shifted],), code))
+    assert [spec.lanes for spec in specs] == [(1,)]
 
 
 def test_negative_strides():

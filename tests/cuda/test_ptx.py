@@ -38,6 +38,9 @@ STRIDED = [
     Spec("leaky_relu", "f", ("array", "array"), ("E", "f"), "E", 4, axes=2),  # converted in and out
     spec_of("relu", "f", axes=5),
     spec_of("relu", "e", axes=2, masked=True),
+    spec_of("relu", "f", axes=2, lanes=(4,)),  # rows of whole vectors
+    Spec("leaky_relu", "e", ("array", "array"), ("e", "e"), "e", 4, axes=3, lanes=(8, 1)),  # and a slope per row
+    Spec("relu_backward", "E", ("array", "array", "scalar"), ("E", "E", ""), "E", 4, axes=2, lanes=(8, 8)),
 ]
 
 
@@ -105,6 +108,7 @@ def label(spec):
     if isinstance(spec, MaskSpec):
         return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.width}-{spec.axes}"
     axes = f"-{spec.axes} axes" if spec.axes else ""
+    axes += f"-{'+'.join(map(str, spec.lanes))}" if spec.lanes else ""
     return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.loads}{axes}{'-masked' * spec.masked}"
 
 
@@ -180,7 +184,12 @@ def test_no_branch_depends_on_an_element(spec):
 def test_strided(spec, capability, tmp_path):
     ptx = compile_to_ptx(spec, capability)
     check(ptx, spec)
-    assemble(ptx, capability, tmp_path)
+    if spec.lanes:
+        assert accesses(ptx, "ld").count(16) == sum(each > 1 for each in spec.lanes) * (spec.loads + 1)
+        assert accesses(ptx, "st").count(16) == spec.loads + 1
+    report = assemble(ptx, capability, tmp_path)
+    if report:
+        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in report
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=str)

@@ -251,6 +251,8 @@ class Function:
         if given in FLOATS and to in FLOATS:
             if width_of(to) < width_of(given):
                 assert rounding == ["rn"], how
+                if (given, to) == ("f64", "f16"):
+                    value = self.rounded_to_odd(value)
                 value = builder.fptrunc(value, FLOATS[to])
             else:
                 assert not rounding, how
@@ -269,6 +271,21 @@ class Function:
             elif value.type.width < width:
                 value = (builder.sext if given[0] == "s" else builder.zext)(value, ir.IntType(width))
         self.set(target, value, to)
+
+    def rounded_to_odd(self, value: Any) -> Any:
+        """Return a float64 as float32, so that rounding that to float16 gives what rounding once would.
+
+        LLVM calls a function from float64 to float16, whose name other libraries have too, torch for one, and not
+        for the same function: the process then dies.
+        """
+        builder = self.builder
+        single = builder.fptrunc(value, SINGLE)
+        back, bits = builder.fpext(single, DOUBLE), builder.bitcast(single, I32)
+        magnitudes = [builder.and_(builder.bitcast(each, I64), I64((1 << 63) - 1)) for each in (back, value)]
+        toward_zero = builder.select(builder.icmp_unsigned(">", *magnitudes), builder.sub(bits, I32(1)), bits)
+        inexact = builder.fcmp_ordered("!=", back, value)
+        bits = builder.select(inexact, builder.or_(toward_zero, I32(1)), bits)
+        return builder.bitcast(bits, SINGLE)
 
     def emit_setp(self, how: list[str], target: str, first: str, second: str, third: str | None = None) -> None:
         comparison, kind, builder = how[0], how[-1], self.builder
