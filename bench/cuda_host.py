@@ -60,11 +60,19 @@ def torch_cases():
         return {}
     dtypes = fastrelu._torch.dtypes()
 
+    forward = torch.autograd.forward_ad
+
     def facts(value):  # those of `_quick`, but that the tensor need not be on a GPU
-        if value.requires_grad or value.is_cuda or not value.is_contiguous() or value.is_neg():
+        try:
+            if (
+                value.requires_grad or value.is_cuda or not value.is_contiguous() or value.is_neg() or value.is_nested
+                or forward._current_level >= 0
+            ):  # fmt: skip
+                return None
+            dtype = dtypes.get(value.dtype)
+            return None if dtype is None else (value.data_ptr(), value.numel(), dtype, value.get_device() + 1)
+        except RuntimeError:
             return None
-        dtype = dtypes.get(value.dtype)
-        return None if dtype is None else (value.data_ptr(), value.numel(), dtype, value.get_device() + 1)
 
     ways = _quick._Ways(_libraries.TORCH, facts, lambda device: 0)
     _dispatch._quick[torch.Tensor] = ways.attempt

@@ -112,7 +112,7 @@ def configure(
 def release_memory() -> None:
     """Give the memory of dropped results back, which is kept for later calls (`configure` says how much of it).
 
-    Arrays that are in use keep theirs.
+    Arrays that are in use keep theirs. On a GPU, arrays of JAX that were held for calls that are done are let go of.
 
     Examples
     --------
@@ -122,6 +122,8 @@ def release_memory() -> None:
     >>> fastrelu.release_memory()
     """
     _outputs.trim()
+    if (driver := sys.modules.get("fastrelu._cuda._driver")) is not None:
+        driver.let_go()
 
 
 def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation:

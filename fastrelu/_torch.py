@@ -62,3 +62,44 @@ def refuse_recorded(name: str, argument: str, value: Any) -> None:
             f"{name}: {argument} requires grad, and torch would not see this call: pass {argument}.detach(), "
             "or call fastrelu from a torch.autograd.Function, with the *_backward function in its backward"
         )
+
+
+def refuse_unusual(name: str, argument: str, value: Any) -> None:
+    """Raise TypeError for a tensor that is more, or other, than strided memory with numbers."""
+    torch: Any = sys.modules["torch"]
+    if value.is_nested or value.layout is not torch.strided:
+        layout = "nested" if value.is_nested else value.layout
+        raise TypeError(
+            f"{name}: {argument} is a torch.Tensor of layout {layout}, not an ordinary strided one; "
+            "convert it first, for instance with .to_dense()"
+        )
+    if value.is_neg():
+        raise TypeError(f"{name}: {argument} is a torch.Tensor with its negation bit set; call .resolve_neg()")
+    # Of forward-mode differentiation, of which requires_grad says nothing
+    forward = torch.autograd.forward_ad
+    if forward._current_level >= 0 and forward.unpack_dual(value).tangent is not None:
+        raise TypeError(
+            f"{name}: {argument} carries a forward-mode tangent, and torch would not see this call; "
+            "call fastrelu from a torch.autograd.Function with a jvp"
+        )
+
+
+def address(name: str, argument: str, value: Any) -> int:
+    """Return the address of a strided tensor on a GPU; raise TypeError for one without memory for its elements."""
+    try:
+        storage = value.untyped_storage()
+        pointer: int = value.data_ptr() if storage.device == value.device else 0  # fake tensors pretend to a device
+    except RuntimeError as error:  # traced or batched tensors, and wrappers of others
+        raise TypeError(
+            f"{name}: {argument} is a {type(value).__qualname__} without memory of its own, as inside torch.func "
+            f"transformations and torch.export; call fastrelu on the tensors themselves (torch says: {error})"
+        ) from error
+    if not value.numel():
+        return pointer
+    last = value.storage_offset() + sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True))
+    if not pointer or (last + 1) * value.element_size() > storage.nbytes():
+        raise TypeError(
+            f"{name}: {argument} is a {type(value).__qualname__} whose elements have no memory, as of a storage that "
+            "was resized, a fake tensor, or zeros that torch has not written down; pass a clone of its values"
+        )
+    return pointer

@@ -3,6 +3,7 @@
 See https://dmlc.github.io/dlpack/latest/c_api.html (the unversioned struct, which every library still speaks).
 """
 
+import atexit
 import ctypes
 import functools
 from collections.abc import Sequence
@@ -60,27 +61,46 @@ def read(capsule: Any) -> tuple[int, tuple[int, ...], tuple[int, ...], np.dtype 
     if known:
         found = _ml_dtypes.bfloat16() if kind == "V" else np.dtype(f"{kind}{size}")
     dtype = f"DLPack type {tensor.code} of {tensor.bits} bits" if found is None else found
-    return (tensor.data or 0) + tensor.byte_offset, shape, strides, dtype, tensor.device_id
+    return tensor.data + tensor.byte_offset if tensor.data else 0, shape, strides, dtype, tensor.device_id
 
 
+#: What was handed out, by the address of its struct, which native code reads until it calls the struct's deleter.
 _exported: dict[int, tuple[Any, ...]] = {}
 
+_get = ctypes.pythonapi["PyCapsule_GetPointer"]  # a function of its own, of the capsule as an address
+_get.restype, _get.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
 
-def _forget(managed: Any) -> None:
-    _exported.pop(ctypes.addressof(managed.contents), None)
+
+# The interpreter empties modules while it ends, and arrays may live longer: what these functions need is bound to them
 
 
-def _drop_capsule(capsule: int) -> None:
+def _forget(managed: Any, exported: Any = _exported, address_of: Any = ctypes.addressof) -> None:
+    exported.pop(address_of(managed.contents), None)
+
+
+def _drop_capsule(capsule: int, exported: Any = _exported, is_valid: Any = _is_valid, get: Any = _get) -> None:
     # Renamed to "used_dltensor" by whoever took it; only a capsule that nobody took is ours to free
-    if _is_valid(capsule, b"dltensor"):
-        get = ctypes.pythonapi["PyCapsule_GetPointer"]
-        get.restype, get.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
-        _exported.pop(get(capsule, b"dltensor"), None)
+    if is_valid(capsule, b"dltensor"):
+        exported.pop(get(capsule, b"dltensor"), None)
 
 
-# Module-level, because C code keeps their addresses
 _delete = _Deleter(_forget)
 _drop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_drop_capsule)
+for _callback in (_delete, _drop):
+    # C code keeps their addresses, and nobody knows for how long: they are never freed
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_callback))
+
+
+@atexit.register
+def _leave_to_the_process() -> None:
+    """Take Python out of what is still handed out: its deleters may be called when there is no interpreter any more.
+
+    From here on they do nothing. The memory, and what keeps it, lasts as long as the process.
+    """
+    nothing = ctypes.cast(ctypes.pythonapi.Py_IsInitialized, _Deleter)  # a C function that has no effect
+    for entry in list(_exported.values()):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(entry))
+        entry[0].deleter = nothing
 
 
 class Export:

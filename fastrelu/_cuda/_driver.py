@@ -18,6 +18,10 @@ WRONG_CONTEXT = frozenset({201, 400, 709})
 _CONTEXT_MAJOR, _CONTEXT_MINOR, _MULTIPROCESSORS = 75, 76, 16
 _DEVICE_OF_POINTER = 9
 _NON_BLOCKING, _NO_TIMING, _NOT_READY = 1, 2, 600
+#: CU_STREAM_CAPTURE_MODE_RELAXED, and what cuStreamIsCapturing says of a stream that is none.
+_RELAXED, _NOT_CAPTURING = 2, 0
+#: Objects at most that are held for work that may not be done; whoever would hold one more waits for the oldest.
+MOST_KEPT = 8
 
 _WORD, _INT = ctypes.c_void_p, ctypes.c_int
 
@@ -30,7 +34,8 @@ class Driver:
         self.launch = library.cuLaunchKernelEx
         self.launch.argtypes, self.launch.restype = [_WORD] * 4, _INT
         self._contexts: dict[int, ctypes.c_void_p] = {}
-        self._kept: collections.deque[tuple[ctypes.c_void_p, object]] = collections.deque()
+        #: What unfinished work needs, the oldest first: event, device, objects.
+        self.kept: collections.deque[tuple[ctypes.c_void_p, int, object]] = collections.deque()
 
     def error(self, code: int, what: str) -> Exception:
         """Return the exception for an error code."""
@@ -78,11 +83,33 @@ class Driver:
         self.call("cuDriverGetVersion", ctypes.byref(number))
         return f"{number.value // 1000}.{number.value % 1000 // 10}"
 
+    @contextmanager
+    def relaxed(self) -> Iterator[None]:
+        """Let this thread load, allocate and ask while a graph is captured.
+
+        The driver otherwise refuses, and the capture is lost: calls of that kind may depend on work that is captured
+        instead of done. Ours do not. Without a capture this changes nothing.
+        """
+        mode = ctypes.c_int(_RELAXED)
+        exchange = self.library.cuThreadExchangeStreamCaptureMode
+        exchange(ctypes.byref(mode))
+        try:
+            yield
+        finally:
+            exchange(ctypes.byref(mode))
+
+    def is_capturing(self, stream: int) -> bool:
+        """Say whether the work on a stream goes into a graph instead of to the GPU."""
+        status = ctypes.c_int()
+        code = self.library.cuStreamIsCapturing(ctypes.c_void_p(stream), ctypes.byref(status))
+        return not code and status.value != _NOT_CAPTURING
+
     def context(self, device: int) -> ctypes.c_void_p:
         """Return a GPU's primary context, which every library here shares."""
         if device not in self._contexts:
             context = ctypes.c_void_p()
-            self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+            with self.relaxed():
+                self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
             self._contexts[device] = context
         return self._contexts[device]
 
@@ -99,6 +126,14 @@ class Driver:
         finally:
             self.call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
 
+    def load(self, kernel: int) -> None:
+        """Have a kernel's code in the GPU of the current context now, where its first launch would bring it there."""
+        function = ctypes.c_void_p()
+        if not self.library.cuKernelGetFunction(ctypes.byref(function), ctypes.c_void_p(kernel)):
+            load = getattr(self.library, "cuFuncLoad", None)  # of CUDA 12.4
+            if load is not None:
+                load(function)
+
     def device_of(self, pointer: int) -> int:
         """Return which GPU's memory an address belongs to."""
         number = ctypes.c_int()
@@ -108,7 +143,7 @@ class Driver:
     def new_stream(self, device: int) -> int:
         """Return a stream that waits for no other stream by itself."""
         stream = ctypes.c_void_p()
-        with self.on(device):
+        with self.relaxed(), self.on(device):
             self.call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
         return stream.value or 0
 
@@ -130,18 +165,46 @@ class Driver:
                 self.call("cuEventDestroy_v2", event)
 
     def keep(self, stream: int, device: int, what: object) -> None:
-        """Hold on to an object until the work so far on a stream is done."""
+        """Hold on to an object until the work so far on a stream is done.
+
+        It is let go of by the first launch, on arrays of any library, that finds the work done. Nothing tells us
+        earlier: the driver can call a function when work is done, but not one that takes Python's lock.
+        """
         event = ctypes.c_void_p()
         with self.on(device):
             self.call("cuEventCreate", ctypes.byref(event), _NO_TIMING)
-            self.call("cuEventRecord", event, ctypes.c_void_p(stream))
-        self._kept.append((event, what))
-        while self._kept and self.library.cuEventQuery(self._kept[0][0]) != _NOT_READY:
             try:
-                done, _ = self._kept.popleft()
-            except IndexError:  # another thread was faster
-                break
-            self.library.cuEventDestroy_v2(done)
+                self.call("cuEventRecord", event, ctypes.c_void_p(stream))
+            except BaseException:
+                self.library.cuEventDestroy_v2(event)
+                raise
+        self.kept.append((event, device, what))
+        self.let_go()
+
+    def let_go(self, most: int = MOST_KEPT) -> None:
+        """Let go of what was kept for work that is done; where that leaves more than `most`, wait for the oldest."""
+        with self.relaxed():
+            while True:
+                # Whoever takes an entry out of the deque, which is atomic, is alone with it and its event. A lock
+                # would stop other threads while this one waits, and itself where dropping an object leads here again.
+                try:
+                    entry = self.kept.popleft()
+                except IndexError:
+                    return
+                event, device, done = entry[0], entry[1], False
+                try:
+                    wait = len(self.kept) >= most
+                    with self.on(device):
+                        code = (self.library.cuEventSynchronize if wait else self.library.cuEventQuery)(event)
+                        done = code != _NOT_READY  # an error is that of the work, which has ended
+                        if done:
+                            self.library.cuEventDestroy_v2(event)
+                finally:
+                    if not done:
+                        self.kept.appendleft(entry)
+                if not done:
+                    return
+                del entry  # here, and not while the next one is waited for
 
 
 def _load() -> Any:
@@ -175,3 +238,9 @@ def get() -> Driver:
     if isinstance(driver, str):
         raise RuntimeError(f"target='cuda' is not available: {driver}")
     return driver
+
+
+def let_go() -> None:
+    """Let go of what was kept for work that is done, where the driver has been used at all."""
+    if find.cache_info().currsize and isinstance(driver := find(), Driver):
+        driver.let_go()

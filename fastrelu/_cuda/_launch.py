@@ -86,11 +86,16 @@ class Prepared:
             if device not in self._handles:
                 self._driver = _driver.get()
                 self._several = self._driver.count() > 1
-                with cuda.gpus[device]:
+                # Within a capture of a graph, nothing of this may be refused, and Numba not free what still waits
+                # for it: that would wait for the GPU
+                with self._driver.relaxed(), cuda.gpus[device], cuda.defer_cleanup():
                     compiled = kernel(self.spec).compile(self.spec.argument_types())
                     compiled.bind()
                     try:
                         handle = compiled._codelibrary.get_cufunc().handle
+                        if type(handle).__name__ == "CUkernel":
+                            # The driver loads code when it is first asked for, which a launch in a capture must not be
+                            self._driver.load(int(handle))
                         self._handles[device] = int(getattr(handle, "value", handle))
                     except (AttributeError, TypeError):
                         self._handles[device] = None
@@ -111,6 +116,8 @@ class Prepared:
                 kernel(self.spec)[grid.blocks, (grid.threads, grid.rows), on](*_nest(self.spec, values))
             return
         driver = self._driver
+        if driver.kept:
+            driver.let_go()
         # A buffer belongs to one call at a time: taking it from a list is atomic, and cheaper than a lock
         try:
             buffers = self._free.pop()

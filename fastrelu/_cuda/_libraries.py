@@ -6,6 +6,10 @@ Streams. torch and CuPy run everything on the current stream of the array's devi
 arrays may carry a stream, and a CUDA Array Interface may name one: we launch there. JAX names none, but makes a
 stream wait for an array (DLPack); we launch on a stream of our own, and JAX waits for that one when it takes over
 the result.
+
+Memory. torch, CuPy and Numba give freed memory to others in the order of the stream that we launch on. JAX does so in
+the order of its own streams, none of which it lends: an array that nobody holds any more while our launch still uses it
+would be overwritten. So we hold the arrays of such a launch until it is done (`_driver.Driver.keep`).
 """
 
 import functools
@@ -27,6 +31,13 @@ LEGACY_STREAM, PER_THREAD_STREAM = 1, 2
 def refuse_dtype(name: str, argument: str, what: object) -> NoReturn:
     """Raise the TypeError for a type without a loop."""
     raise TypeError(f"{name}: {argument} is of {what}; accepted are {_arrays.ACCEPTED}")
+
+
+def with_memory(name: str, argument: str, view: View) -> View:
+    """Return a view; raise ValueError for one of elements at no address, which a kernel would read or write."""
+    if not view.pointer and 0 not in view.shape:
+        raise ValueError(f"{name}: {argument} is of shape {view.shape}, but has no memory: its address is 0")
+    return view
 
 
 def no_memory(error: Exception) -> MemoryError:
@@ -54,11 +65,11 @@ class Library:
         strides = interface.get("strides")
         pointer, readonly = interface["data"]
         device = _device_of(pointer)
-        return View(
+        return with_memory(name, argument, View(
             value, pointer or 0, shape,
             dense_strides(shape, dtype.itemsize) if strides is None else tuple(int(step) for step in strides),
             dtype, device, interface.get("stream") or 0, bool(readonly),
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
         """Return a new array for the result, allocated by the library on the GPU of `like`."""
@@ -115,6 +126,12 @@ class _Numba(Library):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
         if SIMULATED:
             return cuda.device_array(shape, dtype, order=order)
+        if like.stream and _driver.get().is_capturing(like.stream):
+            # Numba knows nothing of graphs: what it frees, the graph would go on using
+            raise RuntimeError(
+                "a graph is being captured, for which Numba allocates no arrays: pass all outputs, and call functions "
+                "with sums on tensors of torch"
+            )
         with cuda.gpus[like.device]:
             stream = cuda.external_stream(like.stream) if like.stream > PER_THREAD_STREAM else 0
             return self._new(shape, dtype, order, stream)
@@ -135,7 +152,8 @@ class _CuPy(Library):
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
         device = value.device.id
         stream = sys.modules["cupy"].cuda.get_current_stream(device).ptr
-        return View(value, value.data.ptr, value.shape, value.strides, value.dtype, device, stream)
+        view = View(value, value.data.ptr, value.shape, value.strides, value.dtype, device, stream)
+        return with_memory(name, argument, view)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
         cupy: Any = sys.modules["cupy"]
@@ -164,18 +182,16 @@ class _Torch(Library):
         return quick or (lambda device: torch.cuda.current_stream(device).cuda_stream)
 
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
-        torch: Any = sys.modules["torch"]
         _torch.refuse_recorded(name, argument, value)
         dtype = _torch.dtype_of(name, argument, value.dtype)
         if dtype is None:
             refuse_dtype(name, argument, f"dtype {value.dtype}")
-        if value.layout is not torch.strided or value.is_neg():
-            raise TypeError(f"{name}: {argument} is not an ordinary strided tensor; call .to_dense() or .resolve_neg()")
+        _torch.refuse_unusual(name, argument, value)
         size = dtype.itemsize
         device = value.device.index
         return View(
-            value, value.data_ptr(), tuple(value.shape), tuple([size * step for step in value.stride()]), dtype,
-            device, self.stream(device),
+            value, _torch.address(name, argument, value), tuple(value.shape),
+            tuple([size * step for step in value.stride()]), dtype, device, self.stream(device),
         )  # fmt: skip
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
@@ -212,17 +228,27 @@ class _Torch(Library):
 class _DLPack(Library):
     """Arrays that have only DLPack."""
 
+    def keep(self, view: View, inputs: Sequence[View]) -> None:
+        """Hold on to the arrays of a launch until it is done, as their library does not know of our stream."""
+        _driver.get().keep(view.stream, view.device, (view.owner, [each.owner for each in inputs]))
+
     label = "DLPack array"
 
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
         _kind, device = value.__dlpack_device__()
-        stream = 0 if SIMULATED else _driver.get().own_stream(device)
+        stream = 0
+        if not SIMULATED:
+            driver = _driver.get()
+            if driver.kept:  # before new memory is asked for
+                driver.let_go()
+            stream = driver.own_stream(device)
         # the producer makes our stream wait for the array
         capsule = value.__dlpack__(stream=stream or LEGACY_STREAM)
         pointer, shape, strides, dtype, device = _dlpack.read(capsule)
         if isinstance(dtype, str):
             refuse_dtype(name, argument, dtype)
-        return View((value, capsule), pointer, shape, strides, dtype, device, stream, readonly=False)
+        view = View((value, capsule), pointer, shape, strides, dtype, device, stream, readonly=False)
+        return with_memory(name, argument, view)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
         value = like.owner[0]
@@ -233,7 +259,7 @@ class _DLPack(Library):
 
     def finish(self, result: Any, view: View, inputs: Sequence[View]) -> Any:
         if not SIMULATED:
-            _driver.get().keep(view.stream, view.device, (view, inputs))
+            self.keep(view, inputs)
             # Nothing tells the consumer of our stream: make CUDA's default stream, which it waits for, wait for us
             _driver.get().wait(LEGACY_STREAM, view.stream, view.device)
         return result
@@ -255,6 +281,12 @@ class _Jax(_DLPack):
         jax: Any = sys.modules["jax"]
         (device,) = like.owner[0].devices()
         try:
+            try:
+                return jax.numpy.empty(shape, dtype, device=device)
+            except Exception as error:
+                if "RESOURCE_EXHAUSTED" not in str(error) or SIMULATED or not _driver.get().kept:
+                    raise
+            _driver.get().let_go(0)  # what earlier calls still use is memory too
             return jax.numpy.empty(shape, dtype, device=device)
         except Exception as error:
             if "RESOURCE_EXHAUSTED" in str(error):
@@ -267,7 +299,7 @@ class _Jax(_DLPack):
 
     def finish(self, result: Any, view: View, inputs: Sequence[View]) -> Any:
         # JAX may give the inputs' memory to somebody else as soon as nobody holds them, our running kernel or not
-        _driver.get().keep(view.stream, view.device, (view, inputs))
+        self.keep(view, inputs)
         # JAX believes `result` to be complete. Handed over again by DLPack, it waits for our stream instead.
         jax: Any = sys.modules["jax"]
 

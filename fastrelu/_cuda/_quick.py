@@ -44,12 +44,23 @@ class _Ways:
 
 def _torch_ways() -> _Ways:
     dtypes = _torch.dtypes()
+    torch: Any = sys.modules["torch"]
+    forward = torch.autograd.forward_ad
 
     def facts(value: Any) -> _Facts:
-        if value.requires_grad or not value.is_cuda or not value.is_contiguous() or value.is_neg():
+        # Each question costs some 40 ns. What is not asked: sparse tensors are not contiguous or raise; complex and
+        # quantised ones have other dtypes; fake ones are of another type; those of torch.func raise, or are at no
+        # address, as are tensors whose storage was freed
+        try:
+            if (
+                value.requires_grad or not value.is_cuda or not value.is_contiguous() or value.is_neg()
+                or value.is_nested or forward._current_level >= 0
+            ):  # fmt: skip
+                return None
+            dtype = dtypes.get(value.dtype)
+            return None if dtype is None else (value.data_ptr(), value.numel(), dtype, value.get_device())
+        except RuntimeError:
             return None
-        dtype = dtypes.get(value.dtype)
-        return None if dtype is None else (value.data_ptr(), value.numel(), dtype, value.get_device())
 
     return _Ways(_libraries.TORCH, facts, _libraries.TORCH.stream)
 
@@ -111,7 +122,7 @@ def _address(ways: _Ways, value: Any, first: Any, dtype: np.dtype, device: int) 
     # types mostly are the same object, which is quicker to ask than whether they are equal
     if facts is None or (facts[2] is not dtype and facts[2] != dtype) or facts[3] != device:
         return None
-    return facts[0]
+    return facts[0] or None
 
 
 def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
@@ -121,6 +132,8 @@ def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
     if facts is None:
         return NOT_QUICK
     pointer, n, dtype, device = facts
+    if not pointer:
+        return NOT_QUICK
     pointers = [pointer]
     count = _DATA_COUNT[name]
     if count == 2:

@@ -1,10 +1,12 @@
 """These tests run under Numba's simulator, on an emulated GPU, on a GPU, or not at all.
 
-``test_cuda_without_gpu.py`` starts them the first two ways.
+``test_cuda_without_gpu.py`` starts them the first two ways. On a GPU, ``-m "cuda and not exclusive"`` runs all that say
+something there, in as many processes as one likes, and ``-m exclusive``, in one, those that fill its memory.
 """
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,12 +28,27 @@ elif target.unavailable():
     collect_ignore += ["test_sums.py", "test_bfloat16.py"]
 
 
+#: Files of tests that say nothing about a GPU.
+WITHOUT_GPU = ("test_ptx.py", "test_emulator.py", "test_bench.py")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "exclusive: fills the GPU's memory, so that nothing else may run there")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU where there is none."""
+    """Skip what needs a GPU where there is none, and mark with "cuda" all that runs on one.
+
+    What carries the mark in its file needs a GPU, real or emulated. The other tests here run under the simulator too.
+    """
     reason = "simulated" if SIMULATED else target.unavailable()
     for item in items:
-        if reason and item.get_closest_marker("cuda"):
-            item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("cuda"):
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+        elif item.path.parent == Path(__file__).parent and item.path.name not in WITHOUT_GPU:
+            item.add_marker("cuda")
 
 
 @pytest.fixture(params=[(4, 2, 0), (8, 4, 2), (1, 1, 1)] if SIMULATED else [(32, 2, 0), (64, 4, 2)], ids=str)

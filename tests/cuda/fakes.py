@@ -55,11 +55,17 @@ class JaxArray(OnlyDLPack):
 class Tensor:
     """What we ask of a torch tensor."""
 
-    def __init__(self, array, *, grad=False, neg=False, dtype=None):
+    def __init__(
+        self, array, *, grad=False, neg=False, dtype=None, layout="strided", nested=False, tangent=None, resized=None,
+        storage_device="cuda:0",
+    ):  # fmt: skip
         self.array, self.requires_grad, self._neg = array, grad, neg
         self.dtype = f"torch.{array.dtype}" if dtype is None else dtype
-        self.is_cuda, self.layout = True, "strided"
+        self.is_cuda, self.layout, self.is_nested, self.tangent = True, layout, nested, tangent
         self.device = types.SimpleNamespace(index=0)
+        #: Bytes of the storage after it was resized, and on which device it is; one of "no" device has no storage.
+        self.resized = resized
+        self.storage_device = self.device if storage_device == "cuda:0" else storage_device
         self.shape, self.version = array.shape, 0
 
     def is_neg(self):
@@ -69,6 +75,8 @@ class Tensor:
         return False
 
     def is_contiguous(self):
+        if self.layout != "strided":
+            raise RuntimeError("Sparse CSR tensors do not have is_contiguous")
         return self.array.flags.c_contiguous
 
     def numel(self):
@@ -78,7 +86,22 @@ class Tensor:
         return 0
 
     def data_ptr(self):
-        return self.array.ctypes.data
+        if self.storage_device == "no":
+            raise RuntimeError("Cannot access data pointer of Tensor that doesn't have storage")
+        return 0 if self.resized == 0 or self.storage_device == "meta" else self.array.ctypes.data
+
+    def element_size(self):
+        return self.array.itemsize
+
+    def storage_offset(self):
+        return 0
+
+    def untyped_storage(self):
+        if self.storage_device == "no":
+            raise RuntimeError("Cannot access storage of BatchedTensorImpl")
+        whole = sum(n * step for n, step in zip(self.array.shape, self.array.strides, strict=True)) + 1024
+        nbytes = whole if self.resized is None else self.resized
+        return types.SimpleNamespace(nbytes=lambda: nbytes, device=self.storage_device)
 
     def stride(self):
         return tuple(step // self.array.itemsize for step in self.array.strides)
@@ -105,7 +128,10 @@ def torch():
 
     module.empty, module.empty_like = new, like
     module.cuda = types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (RuntimeError,), {}))
-    module.autograd = types.SimpleNamespace(graph=types.SimpleNamespace(increment_version=increment))
+    module.autograd = types.SimpleNamespace(
+        graph=types.SimpleNamespace(increment_version=increment),
+        forward_ad=types.SimpleNamespace(_current_level=-1, unpack_dual=lambda value: value),
+    )
     return module
 
 
@@ -169,6 +195,9 @@ class Driver:
 
     def wait(self, waiting, first, device):
         self.log.append(("wait", waiting, first))
+
+    #: Nothing is held: nothing runs.
+    kept = ()
 
     def keep(self, stream, device, what):
         self.log.append(("keep", stream, device, what))

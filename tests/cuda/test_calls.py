@@ -1,6 +1,7 @@
 """Whose arrays are taken, in which stream's order, what is refused, and what a launch hands to the driver."""
 
 import ctypes
+import subprocess
 import sys
 
 import numpy as np
@@ -95,12 +96,75 @@ def test_the_quick_way_takes_numbers_as_the_general_one(torch, recorder, monkeyp
     [
         (fakes.Tensor(X, grad=True), r"x requires grad.*detach\(\).*autograd\.Function"),
         (fakes.Tensor(X, dtype="torch.float8_e5m2"), "x is of dtype torch.float8_e5m2"),
-        (fakes.Tensor(X, neg=True), "resolve_neg"),
+        (fakes.Tensor(X, neg=True), "x is a torch.Tensor with its negation bit set; call .resolve_neg"),
+        (fakes.Tensor(X, layout="torch.sparse_csr"), "x is a torch.Tensor of layout torch.sparse_csr"),
+        (fakes.Tensor(X, nested=True), "x is a torch.Tensor of layout nested"),
+        (fakes.Tensor(X, tangent=1.0), "x carries a forward-mode tangent"),
+        (fakes.Tensor(X, resized=0), "x is a Tensor whose elements have no memory"),
+        (fakes.Tensor(np.repeat(X, 2)[::2], resized=X.nbytes), "x is a Tensor whose elements have no memory"),
+        (fakes.Tensor(X, storage_device="meta"), "x is a Tensor whose elements have no memory"),
+        (fakes.Tensor(X, storage_device="no"), "x is a Tensor without memory of its own"),
     ],
 )
-def test_torch_refusals(torch, recorder, tensor, message):
-    with pytest.raises(TypeError, match=message):
-        call("relu", tensor)
+@pytest.mark.parametrize("turn", ["first call", "later"])
+def test_torch_refusals(torch, recorder, monkeypatch, tensor, message, turn):
+    torch.autograd.forward_ad._current_level = 0 if tensor.tangent else -1
+    if turn == "later":
+        call("relu", fakes.Tensor(X))
+    before = tensor.array.copy()
+    for out in (None, tensor):
+        with pytest.raises(TypeError, match=f"relu: {message}"):
+            call("relu", tensor, out=out)
+    good = fakes.Tensor(X)
+    with pytest.raises(TypeError, match=f"relu: {message.replace('x ', 'out ', 1)}"):
+        call("relu", good, out=tensor)
+    with pytest.raises(TypeError, match=f"relu_backward: {message}"):
+        call("relu_backward", good, tensor, 0.0)
+    assert_same(tensor.array, before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nested": True}, {"neg": True}, {"grad": True}, {"resized": 0}, {"storage_device": "no"},
+        {"layout": "torch.sparse_csr"},
+    ],
+)  # fmt: skip
+def test_the_quick_way_leaves_unusual_tensors_alone(torch, recorder, change):
+    good, odd = fakes.Tensor(X), fakes.Tensor(X, **change)
+    quick = _cuda.quick_for(good)
+    assert quick("relu", [good], None) is not _cuda.NOT_QUICK
+    assert quick("relu", [odd], None) is quick("relu", [odd], odd) is quick("relu", [good], odd) is _cuda.NOT_QUICK
+    assert quick("relu_backward", [good, odd, 0.0], None) is _cuda.NOT_QUICK
+    torch.autograd.forward_ad._current_level = 0
+    assert quick("relu", [good], None) is _cuda.NOT_QUICK
+
+
+def test_no_elements_need_no_memory(torch, recorder):
+    empty = fakes.Tensor(np.zeros((0, 3), "f"), resized=0)
+    assert call("relu", empty).shape == (0, 3)
+    assert call("relu", fakes.Interface(X[:0], data=(0, False))).shape == (0,)
+
+
+@pytest.mark.parametrize("pointer", [0, None])
+def test_elements_at_no_address(pointer, monkeypatch):
+    nowhere = fakes.Interface(X, data=(pointer, False))
+    for operands, out, argument in [
+        ((nowhere,), None, "x"),
+        ((fakes.Interface(X),), nowhere, "out"),
+        ((nowhere,), nowhere, "out|x"),
+    ]:
+        with pytest.raises(ValueError, match=rf"relu: ({argument}) is of shape \(23,\), but has no memory"):
+            call("relu", *operands, out=out)
+    monkeypatch.setitem(sys.modules, "cupy", fakes.cupy())
+    monkeypatch.setattr(_libraries, "_by_type", {})
+    array = fakes.CupyArray(X)
+    array.data.ptr = 0
+    with pytest.raises(ValueError, match=r"x is of shape .*has no memory"):
+        call("relu", array)
+    monkeypatch.setattr(_dlpack, "read", lambda capsule: (0, (23,), (4,), np.dtype("f"), 0))
+    with pytest.raises(ValueError, match=r"x is of shape .*has no memory"):
+        call("relu", fakes.OnlyDLPack(X))
 
 
 def test_memory_that_runs_out_in_the_quick_way(torch, recorder):
@@ -202,6 +266,35 @@ def test_dlpack_there_and_back():
     assert len(_dlpack._exported) == before - 1
 
 
+AT_EXIT = """
+import atexit, ctypes, sys
+
+def last():  # runs after the module's own, which was registered later
+    for entry in _dlpack._exported.values():
+        # C runs it when there is no interpreter any more, as it does the destructors of a library
+        ctypes.CDLL(None).on_exit(ctypes.cast(entry[0].deleter, ctypes.c_void_p), None)
+
+atexit.register(last)
+import numpy as np
+from fastrelu._cuda import _dlpack
+
+class Owner:
+    pass
+
+x = np.arange(5.0)
+exports = [_dlpack.Export(Owner(), x.ctypes.data, x.shape, x.dtype, (_dlpack.CPU, 0), print) for _ in range(3)]
+kept, unread = np.from_dlpack(exports[0]), exports[1].__dlpack__(stream=-1)
+sys.kept_longer = np.from_dlpack(exports[2]), exports[1].__dlpack__(stream=-1)
+assert len(_dlpack._exported) == 4
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on_exit is the C library's of Linux")
+def test_arrays_may_outlive_the_interpreter():
+    done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 class OnlyDLPack:
     """An array in GPU memory with nothing but DLPack."""
 
@@ -232,6 +325,27 @@ def test_consumers_of_dlpack_wait_for_what_was_written_into_their_arrays(recorde
     assert x.streams == [55, 55]
     # as both are used on our stream, nothing waits before; afterwards the stream that consumers wait for does
     assert [entry[:3] for entry in recorder.log] == [("keep", 55, 0), ("wait", _libraries.LEGACY_STREAM, 55)]
+
+
+def test_jax_gets_memory_that_is_held_before_it_runs_out(jax, recorder, monkeypatch):
+    monkeypatch.setattr(_libraries, "SIMULATED", False)
+    like = _libraries.View((fakes.JaxArray(X),), 1, (1,), (4,), X.dtype, 0, 0)
+    recorder.kept, empty = [1], jax.numpy.empty
+    recorder.let_go = lambda most: recorder.kept.clear()
+
+    def full(*arguments, **options):
+        if recorder.kept or options.get("device") is None:
+            raise ValueError("RESOURCE_EXHAUSTED: out of memory")
+        return empty(*arguments, **options)
+
+    jax.numpy.empty = full
+    assert _libraries.JAX.empty((3,), X.dtype, "C", like).array.shape == (3,)
+    assert recorder.kept == []
+    monkeypatch.setattr(fakes.JaxArray, "devices", lambda self: {None})
+    for kept in ([], [1]):
+        recorder.kept = kept
+        with pytest.raises(MemoryError, match="RESOURCE_EXHAUSTED"):
+            _libraries.JAX.empty((3,), X.dtype, "C", like)
 
 
 def test_a_jax_array_is_not_written_to(monkeypatch):

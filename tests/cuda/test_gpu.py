@@ -10,7 +10,7 @@ from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._operations import MASKED, OPERATIONS, SUMMED, WRITTEN
 
-from .data import Relabelled, listed, masked_case, operands_for, specials
+from .data import Relabelled, bits_of, listed, masked_case, operands_for, specials
 
 pytestmark = [
     pytest.mark.cuda,
@@ -127,6 +127,7 @@ def test_masks_of_strided_arrays(library):
         assert_same(to_host(grad), expected("leaky_relu_backward", parameters, "f"))
 
 
+@pytest.mark.exclusive
 def test_masks_of_more_than_2_to_the_31_elements():
     torch = import_torch()
     n = (1 << 31) + 12_345
@@ -198,6 +199,7 @@ def test_sums_in_one_order_on_any_run():
     assert found[5] == pytest.approx(exact, rel=1e-14, abs=1e-10)
 
 
+@pytest.mark.exclusive
 def test_counts_of_more_than_2_to_the_31_elements():
     torch = import_torch()
     n = (1 << 31) + 12_345
@@ -335,6 +337,7 @@ def test_a_thread_without_a_context():
     assert float(found[0].abs().max()) == 0
 
 
+@pytest.mark.exclusive
 @pytest.mark.parametrize("contiguous", [True, False])
 def test_more_than_2_to_the_31_elements(contiguous):
     torch = import_torch()
@@ -350,6 +353,7 @@ def test_more_than_2_to_the_31_elements(contiguous):
         assert [int(y[0]), int(y[1 << 30]), int(y.count_nonzero())] == [3, 7, 2]
 
 
+@pytest.mark.exclusive
 def test_running_out_of_memory():
     torch = import_torch()
     free = torch.cuda.mem_get_info()[0]
@@ -359,6 +363,36 @@ def test_running_out_of_memory():
     assert fastrelu.relu_(x) is x
     del x
     torch.cuda.empty_cache()
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_captured_in_a_graph_of_torch(warm):
+    """A type of its own for each call that is cold: its kernel is compiled and loaded while the graph is captured."""
+    torch = import_torch()
+    x = torch.randn(512, 256, device="cuda", dtype=torch.float32 if warm else torch.float64)
+    y, counts = torch.empty_like(x), torch.zeros(256, dtype=torch.int64, device="cuda")
+
+    def calls():
+        fastrelu.relu(x, out=y)
+        fastrelu.relu_with_counts(x, counts)
+        return *fastrelu.relu_with_mask(x), fastrelu.count_active(x)
+
+    if warm:
+        calls()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        masked, mask, alone = calls()
+    for _ in range(3):
+        x.normal_()
+        counts.zero_()
+        graph.replay()
+        host = x.cpu().numpy()
+        for found in (y, masked):
+            assert_same(found.cpu().numpy(), expected("relu", (host,), host.dtype))
+        assert_same(mask.cpu().numpy(), bits_of(host))
+        for found in (counts, alone):
+            assert_same(found.cpu().numpy(), np.count_nonzero(host > 0, axis=0))
 
 
 def test_large_host_arrays():

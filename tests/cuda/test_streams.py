@@ -3,9 +3,12 @@
 An emulated GPU works as late as it may, so that there a missing dependency shows on every run.
 """
 
+import contextlib
+import ctypes
 import gc
 import os
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -13,11 +16,12 @@ import pytest
 import fastrelu
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _dlpack, _driver, _settings, _staging
+from fastrelu._cuda import _again, _dlpack, _driver, _kernels, _launch, _quick, _settings, _staging
 from fastrelu._cuda._numba import SIMULATED, cuda
 
 from ..helpers import in_threads
-from .data import Relabelled, specials
+from .conftest import EMULATED
+from .data import Relabelled, bits_of, specials
 
 pytestmark = pytest.mark.cuda
 X = specials("f", 10_007)
@@ -130,6 +134,191 @@ def test_dlpack_is_ordered_by_its_producer_and_before_the_default_stream():
     assert_same(x.copy_to_host(), RELU)
 
 
+# ---- What is held until work is done ---------------------------------------------------------------------------------
+
+
+class Thing:
+    """An object that says when nobody holds it."""
+
+
+def test_an_object_is_held_until_the_work_is_done_and_no_longer():
+    driver, side = _driver.get(), stream()
+    driver.let_go(0)
+    x, _source = later(X, side)
+    thing = Thing()
+    gone = weakref.ref(thing)
+    driver.keep(number(side), 0, thing)
+    del thing
+    if EMULATED:  # a GPU may be done already
+        assert gone() is not None
+    side.synchronize()
+    fastrelu.relu(x)  # any launch looks
+    assert gone() is None
+    assert not driver.kept
+
+
+def test_a_new_thread_does_not_take_its_own_trouble_for_the_end_of_the_work():
+    driver, side = _driver.get(), stream()
+    driver.let_go(0)
+    sources = [later(X, side) for _ in range(5)]
+    driver.keep(number(side), 0, thing := Thing())
+    thread = threading.Thread(target=driver.let_go)
+    thread.start()
+    thread.join()
+    assert len(driver.kept) == 1 or not EMULATED
+    driver.let_go(0)
+    assert not driver.kept
+    assert_same(sources[-1][0].copy_to_host(), X)
+    del thing
+
+
+def test_few_objects_are_held():
+    driver, side = _driver.get(), stream()
+    sources = []
+    for _ in range(3 * _driver.MOST_KEPT):
+        sources.append(later(X, side))
+        driver.keep(number(side), 0, Thing())
+        assert len(driver.kept) <= _driver.MOST_KEPT
+    driver.let_go(0)
+    assert not driver.kept
+
+
+def test_threads_hold_and_let_go():
+    x = [cuda.to_device(np.full(1000, k, "f")) for k in range(4)]
+    cuda.synchronize()
+
+    def work(k):
+        side = stream()
+        for _ in range(50):
+            assert fastrelu.leaky_relu(OnlyDLPack(x[k], side), -1.0).copy_to_host()[-1] == k
+            assert len(_driver.get().kept) <= _driver.MOST_KEPT + 4
+
+    in_threads(4, work)
+    _driver.get().let_go(0)
+    assert not _driver.get().kept
+
+
+# ---- Graphs ----------------------------------------------------------------------------------------------------------
+
+
+class Graph:
+    """Work that was given to a stream, to be done by `replay`."""
+
+    def __init__(self, on):
+        self.stream, self.code, self._graph, self._ready = on, None, ctypes.c_void_p(), ctypes.c_void_p()
+
+    def __enter__(self):
+        cuda.synchronize()
+        # Numba would free dropped arrays in between
+        self._cleanup = contextlib.ExitStack()
+        self._cleanup.enter_context(cuda.defer_cleanup())
+        _driver.get().call("cuStreamBeginCapture_v2", ctypes.c_void_p(number(self.stream)), 0)  # 0: the strictest mode
+        return self
+
+    def __exit__(self, *_):
+        driver = _driver.get()
+        handle = ctypes.c_void_p(number(self.stream))
+        self.code = driver.library.cuStreamEndCapture(handle, ctypes.byref(self._graph))
+        self._cleanup.close()
+        if not self.code:
+            driver.call(
+                "cuGraphInstantiateWithFlags", ctypes.byref(self._ready), self._graph, ctypes.c_ulonglong(0)
+            )  # fmt: skip
+
+    def replay(self):
+        assert not self.code, self.code
+        _driver.get().call("cuGraphLaunch", self._ready, ctypes.c_void_p(number(self.stream)))
+        self.stream.synchronize()
+
+
+@pytest.fixture(params=["cold", "warm"])
+def start(request):
+    """Call for the first time within the capture, or before."""
+    _launch.prepared.cache_clear()
+    _kernels.kernel.cache_clear()
+    _quick._planned.cache_clear()
+    _again._plans.clear()
+    return request.param
+
+
+@pytest.mark.parametrize("name", ["relu", "relu_with_mask", "relu_with_counts"])
+def test_a_graph_computes_again(start, name):
+    side = stream()
+    x, y = cuda.to_device(X), cuda.to_device(np.zeros_like(X))
+    mask, counts = cuda.to_device(np.zeros(-(-X.size // 8), np.uint8)), cuda.to_device(np.zeros(X.size, np.int64))
+
+    def call():
+        if name == "relu":
+            fastrelu.relu(on_stream(x, side), out=on_stream(y, side))
+        elif name == "relu_with_mask":
+            fastrelu.relu_with_mask(on_stream(x, side), out=on_stream(y, side), mask_out=on_stream(mask, side))
+        else:
+            fastrelu.relu_with_counts(on_stream(x, side), on_stream(counts, side), out=on_stream(y, side))
+
+    if start == "warm":
+        call()
+        side.synchronize()
+        counts.copy_to_device(np.zeros(X.size, np.int64))
+        y.copy_to_device(np.zeros_like(X))
+    with Graph(side) as graph:
+        call()
+    assert not y.copy_to_host().any()  # nothing has run
+    active = np.zeros(X.size, np.int64)
+    for shift in (0, 5):
+        values = np.roll(X, shift)
+        x.copy_to_device(values)
+        cuda.synchronize()
+        graph.replay()
+        active += values > 0
+        assert_same(y.copy_to_host(), np.roll(RELU, shift))
+        if name == "relu_with_mask":
+            assert_same(mask.copy_to_host(), bits_of(values))
+        if name == "relu_with_counts":
+            assert_same(counts.copy_to_host(), active)
+
+
+def test_what_may_be_unsafe_is_let_through_where_we_ask_for_it():
+    driver, side = _driver.get(), stream()
+    size, memory = ctypes.c_size_t(1 << 10), ctypes.c_uint64()
+    for relaxed in (True, False):
+        with Graph(side) as graph:
+            with driver.relaxed() if relaxed else contextlib.nullcontext():
+                code = driver.library.cuMemAlloc_v2(ctypes.byref(memory), size)
+            assert driver.is_capturing(number(side))
+        assert (code, graph.code) == ((0, 0) if relaxed else (900, 901))
+        assert not driver.is_capturing(number(side))
+        if relaxed:
+            driver.call("cuMemFree_v2", memory)
+
+
+def test_an_own_stream_and_what_is_held_do_not_spoil_a_capture():
+    driver, side, other = _driver.get(), stream(), stream()
+    x, y = cuda.to_device(X), cuda.to_device(np.zeros_like(X))
+    fastrelu.relu(x)
+    waiting, _source = later(X, other)
+    driver.keep(number(other), 0, waiting)
+    with Graph(side) as graph:
+        driver.new_stream(0)
+        fastrelu.relu(on_stream(x, side), out=on_stream(y, side))
+    graph.replay()
+    assert_same(y.copy_to_host(), RELU)
+    driver.let_go(0)
+
+
+def test_no_memory_of_numba_gets_into_a_graph():
+    side = stream()
+    x, y = cuda.to_device(X), cuda.to_device(np.zeros_like(X))
+    with Graph(side) as graph:
+        with pytest.raises(RuntimeError, match="a graph is being captured, for which Numba allocates no arrays"):
+            fastrelu.relu(on_stream(x, side))
+        fastrelu.relu(on_stream(x, side), out=on_stream(y, side))
+    graph.replay()
+    assert_same(y.copy_to_host(), RELU)
+
+
+# ---- Threads and GPUs ------------------------------------------------------------------------------------------------
+
+
 def test_the_default_stream():
     x, _source = later(X, cuda.default_stream())
     y = fastrelu.leaky_relu(x, 0.3)
@@ -190,23 +379,37 @@ def test_arrays_on_two_gpus():
         fastrelu.leaky_relu_slope_grad(*arrays)
 
 
-def test_memory_that_runs_out():
-    def free():
-        gc.collect()
-        cuda.current_context().deallocations.clear()
-        return cuda.current_context().get_memory_info().free
+def fill():
+    """Return arrays that leave no piece of 2 MiB, the unit in which a driver hands out memory, of the GPU."""
+    arrays, size = [], 1 << 36
+    while size >= 1 << 21:
+        try:
+            arrays.append(cuda.device_array(size, np.int8))
+        except Exception as error:  # whose class depends on Numba's version
+            if "OUT_OF_MEMORY" not in str(error):
+                raise
+            size //= 2
+    return arrays
 
-    x, out = cuda.device_array(int(free() * 0.6), np.int8), np.full(1 << 20, 5, "f")
+
+@pytest.mark.exclusive
+def test_memory_that_runs_out():
+    gc.collect()
+    cuda.current_context().deallocations.clear()
+    free = cuda.current_context().get_memory_info().free
+    x, out = cuda.device_array(int(free * 0.6), np.int8), np.full(1 << 22, 5, "f")
     with pytest.raises(MemoryError, match="GPU"):
         fastrelu.relu(x)
     for each in _staging._sets.pop(0, ()):  # buffers of earlier calls would do
         for buffer in each.buffers:
             buffer.free()
-    rest = cuda.device_array(free() - (1 << 20), np.int8)
+    rest = fill()
     with pytest.raises(MemoryError, match="GPU"):
-        fastrelu.relu(np.full(1 << 20, -1, "f"), out=out, target="cuda")
+        fastrelu.relu(np.full(1 << 22, -1, "f"), out=out, target="cuda")
     assert (out == 5).all()
     del x, rest
+    gc.collect()
+    cuda.current_context().deallocations.clear()
     assert_same(fastrelu.relu(X, target="cuda"), RELU)
 
 
@@ -217,6 +420,7 @@ def test_a_launch_that_the_driver_refuses(monkeypatch):
         fastrelu.relu(x)
 
 
+@pytest.mark.exclusive
 @pytest.mark.skipif(
     os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 4 << 30 if hasattr(os, "sysconf") else True,
     reason="there is not enough memory",

@@ -9,6 +9,9 @@
  * - New memory of up to 256 MiB is full of 0xA5, and freed memory is not the GPU's any more. Freeing it waits for what
  *   uses it, as on a GPU, and for nothing else.
  *
+ * - While a graph is captured, whatever may be unsafe is prohibited, and spoils the capture: loading, allocating,
+ *   freeing, making streams, asking for memory or whether an event has come. A real driver lets some of these pass.
+ *
  * Copies from and to host memory wait only if that is pinned, as on a GPU.
  */
 #define _GNU_SOURCE
@@ -23,8 +26,10 @@
 enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
     INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, MISALIGNED_ADDRESS = 716,
-    NOT_SUPPORTED = 801,
+    NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, CAPTURE_UNMATCHED = 903,
+    CAPTURE_ISOLATION = 905, CAPTURE_IMPLICIT = 906, CAPTURED_EVENT = 907, CAPTURE_WRONG_THREAD = 908,
 };
+enum { GLOBAL, THREAD_LOCAL, RELAXED }; /* modes of a capture, and of a thread */
 enum { MAX_DEVICES = 8, MAX_PARAMETERS = 128, PARAMETER_SIZE = 16 };
 
 typedef int result;
@@ -36,7 +41,7 @@ static void unlock(int *unused) { (void)unused; pthread_mutex_unlock(&lock); }
 
 /* ---- what the tests set and read ----------------------------------------------------------------------------------- */
 
-typedef struct kernel { void (*run)(char *, uint32_t *); int count; int sizes[MAX_PARAMETERS]; char name[512]; } kernel;
+typedef struct kernel { void (*run)(char *, uint32_t *); int count; int sizes[MAX_PARAMETERS]; char name[512]; int loaded; } kernel;
 
 static int devices = 1;
 static size_t memory_size = (size_t)8 << 30;
@@ -129,14 +134,16 @@ typedef struct operation {
     uint32_t grid[3], threads[3];
     char *parameters; /* freed when done */
 } operation;
-struct stream { operation *first, **last; context *owner; int blocking; stream *next; };
+/* What was captured, in the order in which it was given, which is one that its streams allow. */
+typedef struct graph { operation *first, **last; stream *origin; int mode, spoilt; pthread_t by; } graph;
+struct stream { operation *first, **last; context *owner; int blocking; stream *next; graph *captured; };
 
 static long numbers;
 static stream legacy[MAX_DEVICES], per_thread[MAX_DEVICES], *streams;
 
 static stream *new_stream(context *owner, int blocking) {
     stream *made = calloc(1, sizeof *made);
-    *made = (stream){NULL, NULL, owner, blocking, streams};
+    *made = (stream){NULL, NULL, owner, blocking, streams, NULL};
     made->last = &made->first;
     return streams = made;
 }
@@ -146,9 +153,30 @@ static stream *stream_of(void *handle) {
     if (!owner) return NULL;
     stream *default_one = handle == (void *)2 ? &per_thread[owner->device] : &legacy[owner->device];
     if ((uintptr_t)handle > 2) return handle;
-    if (!default_one->last) *default_one = (stream){NULL, &default_one->first, owner, 1, streams}, streams = default_one;
+    if (!default_one->last) *default_one = (stream){NULL, &default_one->first, owner, 1, streams, NULL}, streams = default_one;
     return default_one;
 }
+
+/* ---- captures --------------------------------------------------------------------------------------------------------- */
+
+static __thread int thread_mode = GLOBAL;
+
+static result spoil(graph *it, result why) { it->spoilt = 1; return why; }
+
+/* Say whether a call that may be unsafe is prohibited now, and spoil the captures that it would harm. */
+static result prohibited(void) {
+    result found = SUCCESS;
+    for (stream *each = streams; each; each = each->next) {
+        graph *it = each->captured;
+        if (!it || it->mode == RELAXED || thread_mode == RELAXED) continue;
+        int ours = pthread_equal(it->by, pthread_self());
+        if (ours || (thread_mode == GLOBAL && it->mode == GLOBAL)) found = spoil(it, CAPTURE_UNSUPPORTED);
+    }
+    return found;
+}
+#define MAY_BE_UNSAFE do { result no = prohibited(); if (no) return no; } while (0)
+
+result cuThreadExchangeStreamCaptureMode(int *mode) { int before = thread_mode; thread_mode = *mode; *mode = before; return SUCCESS; }
 
 static __thread jmp_buf stop;
 static __thread kernel *running;
@@ -235,6 +263,12 @@ static operation *append(stream *to, operation work) {
 
 /* Give a stream work; the default stream and those that are not "non-blocking" are in order with one another. */
 static operation *give(stream *to, operation work) {
+    if (to->captured) {
+        operation *made = malloc(sizeof *made);
+        *made = work, made->next = NULL, made->number = 0;
+        *to->captured->last = made, to->captured->last = &made->next;
+        return made;
+    }
     if (to->blocking) for (stream *each = streams; each; each = each->next) {
         int one_is_default = to == &legacy[to->owner->device] || each == &legacy[to->owner->device];
         if (each != to && each->blocking && each->first && one_is_default && each->owner == to->owner)
@@ -244,11 +278,20 @@ static operation *give(stream *to, operation work) {
 }
 
 /* Why a stream cannot be used, if so. */
-static result usable(stream *queue) { return !queue ? INVALID_CONTEXT : queue->owner != here() ? INVALID_HANDLE : (result)fault; }
+static result usable(stream *queue) {
+    if (!queue) return INVALID_CONTEXT;
+    if (queue->owner != here()) return INVALID_HANDLE;
+    if (queue->captured && queue->captured->spoilt) return CAPTURE_INVALIDATED;
+    if (queue == &legacy[queue->owner->device]) for (stream *each = streams; each; each = each->next) /* it would wait for these */
+        if (each->captured && each->blocking && each->owner == queue->owner) return spoil(each->captured, CAPTURE_IMPLICIT);
+    return (result)fault;
+}
 #define STREAM(handle) stream *queue = stream_of(handle); if (usable(queue)) return usable(queue)
 
 static result copy(address to, address from, size_t size, void *handle, int wait) {
     STREAM(handle);
+    if (wait && queue->captured) return spoil(queue->captured, CAPTURE_UNSUPPORTED);
+    if (wait) MAY_BE_UNSAFE;
     give(queue, (operation){.kind = COPY, .to = to, .from = from, .size = size});
     if (wait) run_all(queue);
     return (result)fault;
@@ -295,15 +338,25 @@ result cuMemsetD8_v2(address to, unsigned char value, size_t size) { return cuMe
 result cuStreamCreate(void **out, unsigned flags) {
     LOCKED;
     if (!here() || fault) return here() ? (result)fault : INVALID_CONTEXT;
+    MAY_BE_UNSAFE;
     *out = new_stream(here(), !(flags & 1));
     return SUCCESS;
 }
 result cuStreamCreateWithPriority(void **out, unsigned flags, int priority) { (void)priority; return cuStreamCreate(out, flags); }
 result cuStreamDestroy_v2(void *handle) { LOCKED; run_all(handle); return SUCCESS; } /* its memory stays: events name it */
-result cuStreamSynchronize(void *handle) { LOCKED; STREAM(handle); run_all(queue); return (result)fault; }
+result cuStreamSynchronize(void *handle) {
+    LOCKED;
+    STREAM(handle);
+    if (queue->captured) return spoil(queue->captured, CAPTURE_UNSUPPORTED);
+    MAY_BE_UNSAFE;
+    run_all(queue);
+    return (result)fault;
+}
 result cuStreamQuery(void *handle) {
     LOCKED;
     STREAM(handle);
+    if (queue->captured) return spoil(queue->captured, CAPTURE_UNSUPPORTED);
+    MAY_BE_UNSAFE;
     if (!queue->first) return SUCCESS;
     step(queue); /* whoever asks again and again gets there */
     return NOT_READY;
@@ -316,7 +369,7 @@ result cuStreamAddCallback(void *handle, void (*callback)(void *, result, void *
 
 /* ---- events: places in a stream ---------------------------------------------------------------------------------------- */
 
-typedef struct event { stream *in; long number; context *owner; } event;
+typedef struct event { stream *in; long number; context *owner; graph *captured; } event;
 
 result cuEventCreate(void **out, unsigned flags) {
     LOCKED; (void)flags;
@@ -330,24 +383,84 @@ result cuEventRecord(event *it, void *handle) {
     LOCKED;
     STREAM(handle);
     if (it->owner != queue->owner) return INVALID_HANDLE;
-    it->in = queue;
+    it->in = queue, it->captured = queue->captured;
     it->number = give(queue, (operation){.kind = MARK})->number;
     return SUCCESS;
 }
 result cuStreamWaitEvent(void *handle, event *it, unsigned flags) {
     LOCKED; (void)flags;
     STREAM(handle);
+    if (it->captured) { /* whoever waits for a captured event is captured too */
+        if (queue->captured && queue->captured != it->captured) return spoil(queue->captured, CAPTURE_ISOLATION);
+        queue->captured = it->captured;
+        return SUCCESS;
+    }
+    if (queue->captured && it->in) return spoil(queue->captured, CAPTURE_ISOLATION);
     if (it->in) give(queue, (operation){.kind = WAIT, .other = it->in, .until = it->number});
     return SUCCESS;
 }
-result cuEventSynchronize(event *it) { LOCKED; if (it->in) run_until(it->in, it->number); return (result)fault; }
+result cuEventSynchronize(event *it) {
+    LOCKED;
+    if (it->captured) return spoil(it->captured, CAPTURED_EVENT);
+    MAY_BE_UNSAFE;
+    if (it->in) run_until(it->in, it->number);
+    return (result)fault;
+}
 result cuEventQuery(event *it) {
     LOCKED;
+    if (!here()) return INVALID_CONTEXT;
+    if (it->captured) return spoil(it->captured, CAPTURED_EVENT);
+    MAY_BE_UNSAFE;
     if (!it->in || !it->in->first || it->in->first->number > it->number) return (result)fault;
     step(it->in);
     return NOT_READY;
 }
 result cuEventElapsedTime_v2(float *out, event *from, event *to) { (void)from, (void)to; *out = 1; return SUCCESS; }
+
+/* ---- graphs: work to be done again and again ----------------------------------------------------------------------------- */
+
+result cuStreamBeginCapture_v2(void *handle, int mode) {
+    LOCKED;
+    STREAM(handle);
+    if ((uintptr_t)handle < 2 || queue->captured) return CAPTURE_UNSUPPORTED;
+    graph *made = queue->captured = calloc(1, sizeof *made);
+    made->last = &made->first, made->origin = queue, made->mode = mode, made->by = pthread_self();
+    return SUCCESS;
+}
+result cuStreamEndCapture(void *handle, graph **out) {
+    LOCKED;
+    stream *queue = stream_of(handle);
+    graph *it = queue ? queue->captured : NULL;
+    *out = NULL;
+    if (!it || it->origin != queue) return CAPTURE_UNMATCHED;
+    if (it->mode != RELAXED && !pthread_equal(it->by, pthread_self())) return CAPTURE_WRONG_THREAD;
+    for (stream *each = streams; each; each = each->next) if (each->captured == it) each->captured = NULL;
+    if (it->spoilt) return CAPTURE_INVALIDATED;
+    *out = it;
+    return SUCCESS;
+}
+result cuStreamIsCapturing(void *handle, int *out) {
+    LOCKED;
+    stream *queue = stream_of(handle);
+    if (!queue) return INVALID_CONTEXT;
+    *out = !queue->captured ? 0 : queue->captured->spoilt ? 2 : 1;
+    return SUCCESS;
+}
+result cuGraphInstantiateWithFlags(graph **out, graph *from, unsigned long long flags) { (void)flags; *out = from; return SUCCESS; }
+result cuGraphLaunch(graph *it, void *handle) {
+    LOCKED;
+    STREAM(handle);
+    for (operation *each = it->first; each; each = each->next) {
+        operation work = *each;
+        size_t size = work.kind == LAUNCH ? ((size_t)work.code->count + 1) * PARAMETER_SIZE : work.kind == COPY ? work.size + 1 : 0;
+        if (work.parameters) work.parameters = memcpy(malloc(size), each->parameters, size);
+        if (work.kind == COPY && work.parameters) work.from = (address)work.parameters;
+        give(queue, work);
+    }
+    return SUCCESS;
+}
+result cuGraphExecDestroy(graph *it) { (void)it; return SUCCESS; } /* its memory stays, as it is that of the graph too */
+result cuGraphDestroy(graph *it) { (void)it; return SUCCESS; }
 
 /* ---- kernels ------------------------------------------------------------------------------------------------------------- */
 
@@ -358,6 +471,7 @@ typedef struct { uint32_t grid[3], threads[3], shared; void *handle; void *attri
 result cuLibraryLoadData(library **out, const void *image, void *a, void *b, unsigned c, void *d, void *e, unsigned f) {
     (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;
     LOCKED;
+    MAY_BE_UNSAFE;
     *out = malloc(sizeof **out);
     (*out)->image = strdup(image);
     return SUCCESS;
@@ -370,7 +484,8 @@ result cuLibraryGetKernel(kernel **out, library *from, const char *name) {
     *out = made;
     return SUCCESS;
 }
-result cuKernelGetFunction(kernel **out, kernel *it) { *out = it; return SUCCESS; }
+result cuKernelGetFunction(kernel **out, kernel *it) { LOCKED; MAY_BE_UNSAFE; *out = it, it->loaded = 1; return SUCCESS; }
+result cuFuncLoad(kernel *it) { (void)it; return SUCCESS; }
 result cuKernelGetAttribute(int *out, int which, kernel *it, int device) {
     (void)it, (void)device;
     *out = which == 0 ? 1024 : which == 4 ? 32 : 0; /* threads per block, registers */
@@ -385,6 +500,8 @@ result cuLaunchKernelEx(const configuration *how, kernel *code, void **parameter
     uint64_t threads = (uint64_t)how->threads[0] * how->threads[1] * how->threads[2];
     if (!threads || threads > 1024 || how->threads[2] > 64 || !how->grid[0] || how->grid[0] > 0x7FFFFFFF || !how->grid[1] || how->grid[1] > 65535
         || !how->grid[2] || how->grid[2] > 65535 || how->attribute_count || how->shared || extra) return INVALID_VALUE;
+    if (!code->loaded) MAY_BE_UNSAFE; /* the first launch loads the code */
+    code->loaded = 1;
     operation *work = give(queue, (operation){.kind = LAUNCH, .code = code});
     memcpy(work->grid, how->grid, 12);
     memcpy(work->threads, how->threads, 12);
@@ -410,6 +527,10 @@ result cuGetErrorName(result code, const char **out) {
         case INVALID_HANDLE: *out = "CUDA_ERROR_INVALID_HANDLE"; break;
         case ILLEGAL_ADDRESS: *out = "CUDA_ERROR_ILLEGAL_ADDRESS"; break;
         case MISALIGNED_ADDRESS: *out = "CUDA_ERROR_MISALIGNED_ADDRESS"; break;
+        case CAPTURE_UNSUPPORTED: *out = "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"; break;
+        case CAPTURE_INVALIDATED: *out = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"; break;
+        case CAPTURE_ISOLATION: *out = "CUDA_ERROR_STREAM_CAPTURE_ISOLATION"; break;
+        case CAPTURE_IMPLICIT: *out = "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"; break;
         default: *out = "CUDA_ERROR_UNKNOWN";
     }
     return SUCCESS;
@@ -442,6 +563,8 @@ result cuDeviceGetAttribute(int *out, int which, int device) {
 result cuDeviceCanAccessPeer(int *out, int device, int peer) { (void)device, (void)peer; *out = 0; return SUCCESS; }
 result cuDevicePrimaryCtxRetain(context **out, int device) {
     if (device < 0 || device >= devices) return INVALID_DEVICE;
+    LOCKED;
+    MAY_BE_UNSAFE;
     contexts[device].device = device;
     *out = &contexts[device];
     return SUCCESS;
@@ -463,28 +586,33 @@ result cuCtxGetDevice(int *out) { if (!here()) return INVALID_CONTEXT; *out = he
 result cuCtxSynchronize(void) {
     LOCKED;
     if (!here()) return INVALID_CONTEXT;
+    for (stream *each = streams; each; each = each->next) /* even in a relaxed mode */
+        if (each->captured && each->owner == here()) return spoil(each->captured, CAPTURE_UNSUPPORTED);
     for (stream *each = streams; each; each = each->next) if (each->owner == here()) run_all(each);
     return (result)fault;
 }
 
 result cuMemAlloc_v2(address *out, size_t size) {
     LOCKED;
+    MAY_BE_UNSAFE;
     return fault ? (result)fault : here() ? allocate(here()->device, size, out) : INVALID_CONTEXT;
 }
 result cuMemAllocManaged(address *out, size_t size, unsigned flags) { (void)flags; return cuMemAlloc_v2(out, size); }
-result cuMemFree_v2(address start) { LOCKED; return fault ? (result)fault : release(start); }
+result cuMemFree_v2(address start) { LOCKED; MAY_BE_UNSAFE; return fault ? (result)fault : release(start); }
 result cuMemGetInfo_v2(size_t *unused, size_t *total) {
     LOCKED;
     if (!here()) return INVALID_CONTEXT;
+    MAY_BE_UNSAFE;
     *total = memory_size, *unused = memory_size - used[here()->device];
     return SUCCESS;
 }
 result cuMemHostAlloc(void **out, size_t size, unsigned flags) {
     (void)flags;
     LOCKED;
+    MAY_BE_UNSAFE;
     return here() ? allocate(PINNED, size, (address *)out) : INVALID_CONTEXT;
 }
-result cuMemFreeHost(void *start) { LOCKED; return fault ? (result)fault : release((address)start); }
+result cuMemFreeHost(void *start) { LOCKED; MAY_BE_UNSAFE; return fault ? (result)fault : release((address)start); }
 result cuMemGetAddressRange_v2(address *start, size_t *size, address of) {
     LOCKED;
     block *found = find(of);
