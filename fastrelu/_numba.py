@@ -10,6 +10,7 @@ error that ``where`` is unsupported. A template of its own binds each call to th
 
 import functools
 import inspect
+import sys
 
 import numpy as np
 from llvmlite import ir
@@ -589,3 +590,7 @@ def init() -> None:
         _register(operation)
         _register(operation + "_")
     from . import _numba_masks  # noqa: F401  (registers its functions)
+
+    if "numba.cuda" in sys.modules:
+        # imports what numba-cuda itself would beside NumPy 2.5 fail to, before a kernel of the user needs it
+        from ._cuda import _numba  # noqa: F401

@@ -357,6 +357,8 @@ def test_importing_fastrelu_leaves_numba_alone():
 
 
 KERNEL = """
+import warnings
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="numba")  # numba-cuda's import, of NumPy 2.5
 import numpy as np, fastrelu
 from numba import cuda
 import fastrelu._numba

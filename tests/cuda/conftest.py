@@ -32,10 +32,6 @@ elif target.unavailable():
 WITHOUT_GPU = ("test_ptx.py", "test_emulator.py", "test_bench.py")
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "exclusive: fills the GPU's memory, so that nothing else may run there")
-
-
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items):
     """Skip what needs a GPU where there is none, and mark with "cuda" all that runs on one.
