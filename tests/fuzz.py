@@ -9,6 +9,7 @@ NumPy's own ufuncs where it has one of as many operands, else by NumPy's rules.
 import argparse
 import collections
 import contextlib
+import functools
 import itertools
 import os
 import random
@@ -405,18 +406,30 @@ def _dtype(case: Case, operands: list[Any], out: np.ndarray | None, kwargs: dict
     resolve = getattr(ufuncs, case.name).resolve_dtypes
     last = None if out is None else out.dtype
     if options.get("casting") == "equiv":
-        # NumPy 2.4's resolve_dtypes dies of a Python number that it refuses; ufuncs refuse one that is not cast to its
-        # own type
+        # NumPy 2.4's resolve_dtypes dies of a Python number that it refuses
         loop = resolve((*kinds, None), **{**options, "casting": "unsafe"})
         for kind, chosen in zip(kinds, loop):
-            if isinstance(kind, type) and chosen != np.dtype(kind):
+            if isinstance(kind, type) and not _equivalent(kind, chosen):
                 raise TypeError(f"{kind} to {chosen}")
-        kinds = [np.dtype(kind) for kind in kinds]
+        kinds = [chosen if isinstance(kind, type) else kind for kind, chosen in zip(kinds, loop)]
     dtype = resolve((*kinds, last), **options)[0]
     floats = [kind for kind in kinds if isinstance(kind, np.dtype)]
     if not options and floats and all(kind.kind == "f" for kind in floats):
         assert dtype == np.result_type(*floats, *(0.0 for kind in kinds if kind is float)), (dtype, kinds)
     return dtype.newbyteorder("=")
+
+
+@functools.cache
+def _equivalent(kind: type, dtype: np.dtype) -> bool:
+    """Say whether a Python number is equivalent to an operand of a type: to NumPy 2.0 it is, to later ones not always.
+
+    Operations that take such a number beside another operand have loops for floats only, as `numpy.heaviside` has.
+    """
+    try:
+        np.heaviside(np.zeros(1, dtype), kind(1), casting="equiv", dtype=dtype)
+    except TypeError:
+        return False
+    return True
 
 
 def _peer(name: str) -> np.ufunc | None:
