@@ -139,6 +139,6 @@ def _layout_of(array: np.ndarray) -> _New | None:
     """Return how to allocate an array like this one, or None where a new one would have other strides."""
     axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
     shape = tuple(array.shape[axis] for axis in axes)
-    back = tuple(int(axis) for axis in np.argsort(axes))
+    back = tuple(sorted(range(array.ndim), key=axes.__getitem__))  # (NumPy 2.0's argsort raises a floating-point flag)
     alike = np.empty(shape, array.dtype).transpose(back).strides == array.strides
     return _New(array.dtype, shape, back, array.nbytes) if alike else None

@@ -21,6 +21,7 @@ from ._layout import (
     RUN_UNIT,
     WANTS,
 )
+from ._native import flags_kept
 from ._operations import MASKED, SUMMED
 from ._versions import needed
 
@@ -64,6 +65,7 @@ def kernel_address(operation: str, dtype: np.dtype) -> int:
     return address
 
 
+@flags_kept()
 def compile_slot(index: int) -> None:
     """Make the loop of a slot ready to run, or fetch the part of the driver that it asks for."""
     operation, kind, target, slot = slots[index]
@@ -93,10 +95,11 @@ def locked(work: Callable[[], T]) -> T:
     the wait, at once, and what was being compiled is ready for the next call.
     """
 
+    @flags_kept()
     def compiling() -> T:
-        with _threads.numba_import:
-            _threads.guard_forks()
-            from numba.core.compiler_lock import global_compiler_lock
+        _threads.import_numba()
+        from numba.core.compiler_lock import global_compiler_lock
+
         # Numba's own lock: a second one around it would invite a deadlock with a thread that compiles other code
         with global_compiler_lock:
             return work()

@@ -7,6 +7,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from . import _native
 from ._layout import LINE
 
 WORD = ir.IntType(64)
@@ -114,12 +115,9 @@ def release(typing_context, address):
     return types.void(types.intp), generate
 
 
-def _is_x86(context) -> bool:
-    return context.codegen().magic_tuple()[0].startswith(("x86_64", "i386", "i686"))
-
-
-def _is_aarch64(context) -> bool:
-    return context.codegen().magic_tuple()[0].startswith(("aarch64", "arm64"))
+def _triple(context) -> str:
+    """Return LLVM's name for the platform that is compiled for."""
+    return context.codegen().magic_tuple()[0]
 
 
 @intrinsic
@@ -127,7 +125,7 @@ def ticks(typing_context):
     """Return a time in cycles of a steady clock; 0 on processors where reading one is a privilege."""
 
     def generate(context, builder, signature, arguments):
-        if not _is_x86(context):
+        if not _native.is_x86(_triple(context)):
             return WORD(0)
         counter = ir.FunctionType(WORD, [])
         return builder.call(cgutils.get_or_insert_function(builder.module, counter, "llvm.readcyclecounter"), [])
@@ -140,9 +138,8 @@ def stream_fence(typing_context):
     """Order streaming stores before all later stores. Only x86 has weakly ordered ones; LLVM's own fences skip them."""
 
     def generate(context, builder, signature, arguments):
-        if _is_x86(context):
-            fence = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, fence, "llvm.x86.sse.sfence"), [])
+        if _native.is_x86(_triple(context)):
+            _native.call_llvm(builder, "llvm.x86.sse.sfence")
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -160,14 +157,7 @@ def read_flags(typing_context):
     """Return the floating-point status word of this thread (0 on processors whose register we do not know)."""
 
     def generate(context, builder, signature, arguments):
-        if _is_x86(context):
-            place = cgutils.alloca_once(builder, ir.IntType(32))
-            _mxcsr(builder, "llvm.x86.sse.stmxcsr", place)
-            return builder.zext(builder.load(place), WORD)
-        if _is_aarch64(context):
-            function = ir.FunctionType(WORD, [])
-            return builder.call(ir.InlineAsm(function, "mrs $0, fpsr", "=r", side_effect=True), [])
-        return WORD(0)
+        return _native.read_flags(builder, _triple(context))
 
     return types.intp(), generate
 
@@ -177,19 +167,7 @@ def write_flags(typing_context, flags):
     """Set the floating-point status word of this thread."""
 
     def generate(context, builder, signature, arguments):
-        if _is_x86(context):
-            place = cgutils.alloca_once(builder, ir.IntType(32))
-            builder.store(builder.trunc(arguments[0], ir.IntType(32)), place)
-            _mxcsr(builder, "llvm.x86.sse.ldmxcsr", place)
-        elif _is_aarch64(context):
-            function = ir.FunctionType(ir.VoidType(), [WORD])
-            builder.call(ir.InlineAsm(function, "msr fpsr, $0", "r", side_effect=True), arguments)
+        _native.write_flags(builder, _triple(context), *arguments)
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
-
-
-def _mxcsr(builder, name, place):
-    byte = ir.IntType(8).as_pointer()
-    function = ir.FunctionType(ir.VoidType(), [byte])
-    builder.call(cgutils.get_or_insert_function(builder.module, function, name), [builder.bitcast(place, byte)])

@@ -1,6 +1,9 @@
 """Native code at import, from llvmlite alone: what `_entry` and `_front` emit becomes one compiled module."""
 
+import contextlib
 import ctypes
+import functools
+from collections.abc import Callable, Iterator
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -17,6 +20,7 @@ pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c
 numpy_functions = ctypes.cast(pointer(_ARRAY_API, None), ctypes.POINTER(ctypes.c_size_t))
 
 WORD, INT, VOID = ir.IntType(64), ir.IntType(32), ir.VoidType()
+_BYTES = ir.IntType(8).as_pointer()
 
 
 def python_function(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
@@ -29,6 +33,81 @@ def call(builder: ir.IRBuilder, address: int, result: ir.Type, *arguments: ir.Va
     """Call a function by its address in this process."""
     kind = ir.FunctionType(result, [value.type for value in arguments])
     return builder.call(builder.inttoptr(WORD(address), kind.as_pointer()), arguments)
+
+
+def call_llvm(builder: ir.IRBuilder, name: str, *arguments: ir.Value) -> ir.Value:
+    """Call a function of LLVM's own that returns nothing."""
+    kind = ir.FunctionType(VOID, [value.type for value in arguments])
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    return builder.call(function, arguments)
+
+
+def is_x86(triple: str) -> bool:
+    return triple.startswith(("x86_64", "i386", "i686"))
+
+
+def is_aarch64(triple: str) -> bool:
+    return triple.startswith(("aarch64", "arm64"))
+
+
+def read_flags(builder: ir.IRBuilder, triple: str) -> ir.Value:
+    """Return the floating-point status word of this thread (0 on processors whose register we do not know)."""
+    if is_x86(triple):
+        place = _word_for_flags(builder)
+        call_llvm(builder, "llvm.x86.sse.stmxcsr", builder.bitcast(place, _BYTES))
+        return builder.zext(builder.load(place), WORD)
+    if is_aarch64(triple):
+        return builder.call(ir.InlineAsm(ir.FunctionType(WORD, []), "mrs $0, fpsr", "=r", side_effect=True), [])
+    return WORD(0)
+
+
+def write_flags(builder: ir.IRBuilder, triple: str, flags: ir.Value) -> None:
+    """Set the floating-point status word of this thread."""
+    if is_x86(triple):
+        place = _word_for_flags(builder)
+        builder.store(builder.trunc(flags, INT), place)
+        call_llvm(builder, "llvm.x86.sse.ldmxcsr", builder.bitcast(place, _BYTES))
+    elif is_aarch64(triple):
+        kind = ir.FunctionType(VOID, [WORD])
+        builder.call(ir.InlineAsm(kind, "msr fpsr, $0", "r", side_effect=True), [flags])
+
+
+def _word_for_flags(builder: ir.IRBuilder) -> ir.Value:
+    with builder.goto_entry_block():
+        return builder.alloca(INT)
+
+
+@contextlib.contextmanager
+def flags_kept() -> Iterator[None]:
+    """Leave this thread's floating-point flags as they are, whatever the Python code in here does.
+
+    Importing and compiling compute with floats too: with constants in modules, at the least. NumPy, which called the
+    loop that is being compiled, would take their flags for the loop's own, and warn of them.
+    """
+    read, write, _ = _flag_functions()
+    flags = read()
+    try:
+        yield
+    finally:
+        write(flags)
+
+
+@functools.cache
+def _flag_functions() -> tuple[Callable[[], int], Callable[[int], None], object]:
+    """Return what reads and what sets the flags, and what keeps their code alive."""
+    module = new_module()
+    read = ir.Function(module, ir.FunctionType(WORD, []), "read")
+    builder = ir.IRBuilder(read.append_basic_block())
+    builder.ret(read_flags(builder, module.triple))
+    write = ir.Function(module, ir.FunctionType(VOID, [WORD]), "write")
+    builder = ir.IRBuilder(write.append_basic_block())
+    write_flags(builder, module.triple, write.args[0])
+    builder.ret_void()
+    code = compile_module(module)
+    # (PYFUNCTYPE: nothing of another thread runs in between)
+    reading = ctypes.PYFUNCTYPE(ctypes.c_int64)(code.get_function_address("read"))
+    writing = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(code.get_function_address("write"))
+    return reading, writing, code
 
 
 def new_module() -> ir.Module:

@@ -1,5 +1,6 @@
 """What Numba's threading layer allows here: whether this process may run anything in parallel, and why not."""
 
+import contextlib
 import contextvars
 import functools
 import importlib
@@ -13,6 +14,7 @@ import numpy as np
 
 from . import _tuning
 from ._layout import ALLOWED, BUSY, LAUNCHER, OWNER, SHARED, TEAMS
+from ._native import flags_kept
 
 T = TypeVar("T")
 
@@ -22,15 +24,20 @@ _forked_from_main = True
 
 def layer() -> str | None:
     """Return the name of the threading layer: the running one, else the one that Numba would start."""
-    from numba.core import config
+    import_numba()
     from numba.np.ufunc import parallel
 
-    try:
+    with contextlib.suppress(ValueError):  # not started yet
         running: str = parallel.threading_layer()
-    except ValueError:  # not started yet
-        pass
-    else:
         return running
+    return _first_layer()
+
+
+@flags_kept()
+def _first_layer() -> str | None:
+    """Return the name of the threading layer that Numba would start."""
+    from numba.core import config
+
     choice = str(config.THREADING_LAYER).lower()
     if choice in ("tbb", "omp", "workqueue"):
         candidates = [choice]
@@ -155,6 +162,7 @@ def start_here() -> None:
         start()
 
 
+@flags_kept()
 def start() -> None:
     """Start the threading layer."""
     from numba.np.ufunc import parallel
@@ -164,6 +172,22 @@ def start() -> None:
 
 #: Held while we import Numba. A child forked in the middle of that would wait for ever for the import to end.
 numba_import = threading.RLock()
+_imported = False
+
+
+def import_numba() -> None:
+    """Import Numba in one thread at a time.
+
+    A second one that begins in the middle of the package finds modules that are half there, or Python tells it of a
+    deadlock: of two threads whose first calls were forced to be parallel, one failed every other time.
+    """
+    global _imported
+    if not _imported:  # else without the lock: a thread that compiles would wait for one that waits to fork
+        with numba_import, flags_kept():
+            guard_forks()
+            import numba  # noqa: F401
+
+            _imported = True
 
 
 def compiling_here() -> bool:

@@ -100,8 +100,7 @@ def test_aarch64_driver_uses_its_own_instructions(monkeypatch):
 
     from fastrelu import _memory
 
-    monkeypatch.setattr(_memory, "_is_x86", lambda context: False)
-    monkeypatch.setattr(_memory, "_is_aarch64", lambda context: True)
+    monkeypatch.setattr(_memory, "_triple", lambda context: "aarch64-unknown-linux-gnu")
     for intrinsic, arguments, expect in [
         (_memory.read_flags, [], "mrs"),
         (_memory.write_flags, [1], "msr"),

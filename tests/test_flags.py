@@ -1,6 +1,7 @@
 """The processor's floating-point flags and modes: no way through the package raises, drops or changes any."""
 
 import ctypes
+import gc
 import platform
 import sys
 
@@ -57,9 +58,18 @@ def test_numpy_never_finds_a_flag(name, target, ways, stores):
                     public(name)(*plain, *parameters, out=narrow, target=target)
 
 
+@pytest.fixture
+def no_garbage():
+    """Let no cycles be collected in the middle of a call: what then runs computes too, as Hypothesis's clock does."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.mark.skipif(not GLIBC_X86, reason="the numbers of x86-64 and glibc")
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_no_flag_is_new(name, ways, stores):
+def test_no_flag_is_new(name, ways, stores, no_garbage):
     """Nor does one stay behind that NumPy does not look at, as in the driver, which NumPy does not call."""
     libm = ctypes.CDLL("libm.so.6")
     every = 0x3D  # invalid, division by zero, overflow, underflow, inexact
@@ -73,6 +83,60 @@ def test_no_flag_is_new(name, ways, stores):
                     libm.feclearexcept(every)
                     public(name)(*views, *exact, target=target)
                     assert libm.fetestexcept(every) == 0, (dtype, target, views[0].strides)
+
+
+COMPILING = """
+import ctypes, threading
+import numpy as np, fastrelu
+from fastrelu import _compile, _threads
+
+libm = ctypes.CDLL("libm.so.6")
+every, huge = 0x3D, 1e300
+noisy = 0
+
+def make_noisy(module, name):
+    function = getattr(module, name)
+    def calling(*args):
+        global noisy
+        noisy += 1
+        result = function(*args)
+        infinite, small = huge * huge, 1 / huge
+        infinite - infinite, small * small  # overflow, invalid, underflow, inexact
+        return result
+    setattr(module, name, calling)
+
+make_noisy(_compile, "kernel_address")
+make_noisy(_compile, "_part")
+make_noisy(_threads.importlib, "import_module")
+
+def work(dtype):
+    x = np.arange(-2450, 2450, dtype=dtype).reshape(70, 70)
+    for target in ("serial", "parallel", None):
+        for view in (x, x.T, x[::-1, ::-1], x[:, ::2]):
+            libm.feclearexcept(every)
+            with np.errstate(all="raise"):
+                fastrelu.leaky_relu(view, 0.5, target=target)
+            assert libm.fetestexcept(every) == 0, (target, view.strides)
+
+fastrelu._dispatch.LARGE_BYTES = {large}
+with fastrelu.configure(parallel_min_bytes=0, streaming_min_bytes=0):
+    work("float32")  # another thread compiles for the main one
+    failures = []
+    threading.excepthook = failures.append
+    thread = threading.Thread(target=work, args=("float64",))
+    thread.start()
+    thread.join()
+    assert not failures, failures
+    assert noisy > 4
+"""
+
+
+@pytest.mark.skipif(not GLIBC_X86, reason="the numbers of x86-64 and glibc")
+@pytest.mark.parametrize("large", [1, 1 << 16], ids=["drivers for all", "as it is"])
+def test_no_flag_of_compiling(large, tmp_path):
+    """Flags that compiling raises, as importing a module may, are not taken for those of the loop that is compiled."""
+    code = COMPILING.replace("{large}", str(large))
+    run_python(code, OMP_WAIT_POLICY="passive", NUMBA_CACHE_DIR=str(tmp_path))
 
 
 MODES = """

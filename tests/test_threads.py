@@ -120,6 +120,8 @@ def test_inside_the_parallel_regions_of_others(layer):
         + """
 import ctypes, threading
 import numba, fastrelu
+from fastrelu import _numba
+_numba.init()  # as the entry point does, so that this also runs from a source tree
 x = (np.arange(8 * 150_000) % 13 - 6).astype(np.float32).reshape(8, -1)
 wanted = np.where(x < 0, x * np.float32(0.5), x)
 y = np.empty_like(x)
@@ -152,6 +154,19 @@ else:
     together(lambda k: region_once() if k % 2 else check(200_000, names=["relu"]), 16)
 """.replace("LAYER", repr(layer)),
         layer=layer,
+    )
+
+
+def test_first_forced_calls_at_once():
+    """Nothing has imported Numba yet. While one thread does, others come at all times and must wait."""
+    python(
+        TOGETHER
+        + """
+import time
+import numpy as np, fastrelu
+x = np.full(100, -1.0)
+together(lambda k: [time.sleep(0.02 * k), fastrelu.relu(x, target="parallel")], 40)
+"""
     )
 
 
