@@ -12,6 +12,7 @@ import fastrelu
 
 from .children import CHECK, python
 
+pytestmark = pytest.mark.slow
 CALLS = CHECK + "check(10, names=['relu', 'leaky_relu'])\n"
 #: Counts what is compiled rather than loaded.
 COUNTED = """

@@ -165,6 +165,7 @@ def user_leaky_relu_out(x, slope, out):
     return fastrelu.leaky_relu(x, slope, out=out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("x", "slope"), [pytest.param(*case[1:], id=case[0]) for case in layouts()])
 def test_layouts(x, slope):
     wanted = fastrelu.leaky_relu(x, slope)

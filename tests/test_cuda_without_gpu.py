@@ -20,11 +20,13 @@ def run(environment):
     assert " passed" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.environ.get("NUMBA_ENABLE_CUDASIM") == "1", reason="these tests run right here")
 def test_under_the_simulator():
     run({"NUMBA_ENABLE_CUDASIM": "1"})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the emulated driver is for Linux")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler for the emulated driver")
 @pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")

@@ -77,6 +77,7 @@ def missing(need: str) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "needs"), cases())
 def test_page(path, needs, tmp_path):
     for need in needs:

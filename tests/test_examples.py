@@ -33,7 +33,10 @@ EXAMPLES = {
 }
 # The arrays are small: more threads gain little, and where other processes keep the cores busy they cost minutes
 ONE_THREAD = dict.fromkeys(["NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the tests run outside of the repository")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not FOLDER.is_dir(), reason="the tests run outside of the repository"),
+]
 
 
 def test_all_examples_are_known():

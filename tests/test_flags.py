@@ -186,6 +186,7 @@ for streaming in (0, 1 << 60):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GLIBC_X86, reason="the register of x86-64 and glibc's place for it")
 @pytest.mark.parametrize("mode", [0x8040, 0x2000], ids=["FTZ and DAZ", "down"])
 def test_modes_are_left_as_found(mode):

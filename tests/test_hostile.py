@@ -707,6 +707,7 @@ FATAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", FATAL)
 def test_fatal(label, request):
     if "as it is" not in request.node.name:

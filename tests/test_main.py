@@ -78,6 +78,7 @@ def test_bench_shows_a_table_and_writes_json(run, tmp_path):
     assert {"cpu", "cores", "threads", "versions", "date", "commit"} <= set(content["machine"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(
     "array",

@@ -375,6 +375,7 @@ def test_output_that_overlaps_itself(name):
         assert_same(base, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1000), (1000, 1), (10, 1, 100), (1000,), (10, 100)])
 @pytest.mark.parametrize("name", NAMES)
 def test_twins_allocate_nothing_that_grows(name, shape):

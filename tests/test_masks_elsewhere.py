@@ -63,6 +63,7 @@ def arrays(dtype):
     yield (rng.standard_normal((5, 6, 14)) * 5).astype(dtype)[::-1, :, 1::2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "int16"])
 def test_compiled(dtype):
     for x in arrays(dtype):
@@ -80,6 +81,7 @@ def test_compiled(dtype):
             assert_same(leaky_backward(x, mask, slope), fastrelu.leaky_relu_backward_from_mask(x, mask, slope))
 
 
+@pytest.mark.slow
 def test_compiled_in_place():
     for x in arrays("float64"):
         out, mask, grad = np.empty_like(x), np.zeros(-(-x.size // 8), np.uint8), x[::-1].copy()

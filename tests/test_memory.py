@@ -13,6 +13,7 @@ import fastrelu
 N = 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [None, "serial", "parallel"])
 def test_calls_with_an_output_allocate_nothing_that_grows(target):
     x, grad, out = (np.zeros((1000, N // 1000), np.float32) for _ in range(3))
@@ -87,6 +88,7 @@ def _available():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "size"), [("int8", 2**31 + 1001), ("float32", 2**29 + 1001)])
 def test_more_than_two_to_the_31(dtype, size):
     """Elements, then bytes: an index of 32 bits would come back to the beginning."""

@@ -12,6 +12,7 @@ import pytest
 from .children import FORKING
 from .helpers import run_python
 
+pytestmark = pytest.mark.slow
 HAS_FORK = hasattr(os, "fork")
 CHECK = """
 import numpy as np, fastrelu

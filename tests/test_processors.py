@@ -15,7 +15,7 @@ from .helpers import BINARY, FLOATS, OPERATIONS, PARAMETERS, pairs, spread
 
 llvm = pytest.importorskip("llvmlite.binding")
 HOST = llvm.get_host_cpu_features()
-pytestmark = pytest.mark.skipif(not HOST.get("sse2"), reason="not an x86-64 processor")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not HOST.get("sse2"), reason="not an x86-64 processor")]
 
 _SSE = "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt"
 _AVX2 = f"{_SSE},+avx,+avx2,+fma,+bmi,+bmi2"

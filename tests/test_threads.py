@@ -34,6 +34,7 @@ def together(work, count=THREADS):
 needs_task_folder = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc")
 
 
+@pytest.mark.slow
 @LAYERS
 def test_everything_from_many_threads_at_once(layer, tmp_path):
     """From the import and the compiling first calls on, each function; some threads change their thread count."""
