@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+import cuda_home  # noqa: F401
+
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import cuda_home  # noqa: F401 the steps find what it finds
+
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 #: As `cuda_checks.NOT_INSTALLED`, without importing what that imports.
@@ -28,8 +30,6 @@ LEAST, MARGIN = 8, 8
 #: Of what a step printed, this many characters are kept: the last ones.
 KEPT = 400_000
 TEST_FILES = ("gpu", "streams", "quick", "values", "layouts", "calls", "masks", "sums", "bfloat16", "staging")
-#: Tests that take most of the GPU's memory, one at a time.
-BIG = "runs_out or running_out or 2_to_the_31 or large"
 
 
 class Step(NamedTuple):
@@ -50,14 +50,14 @@ def python(script: str, *arguments: object) -> list[str]:
     return [sys.executable, "-W", "ignore", str(BENCH / script), *map(str, arguments)]
 
 
-def pytest(files: Sequence[str], selected: str, *, several: bool) -> list[str]:
-    """Return the command that runs tests, with what is installed of pytest's plug-ins."""
+def pytest(files: Sequence[str], marked: str, *, several: bool) -> list[str]:
+    """Return the command that runs tests with such marks, with what is installed of pytest's plug-ins."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", "--tb=short"]
     if several and importlib.util.find_spec("xdist"):
         command += ["-n", str(min(10, os.cpu_count() or 1)), "--dist", "load"]
     if importlib.util.find_spec("pytest_timeout"):
         command += ["--timeout=60"]
-    return [*command, "-k", selected, *files]
+    return [*command, "-m", marked, *files]
 
 
 def steps(given: argparse.Namespace) -> list[Step]:
@@ -71,7 +71,7 @@ def steps(given: argparse.Namespace) -> list[Step]:
         Step("smoke", 120, python("cuda_checks.py", "smoke"), 8, vital=True),
         Step("sass", 40, python("cuda_checks.py", "sass", given.out), 20),
         *(Step(name, 45, python("cuda_checks.py", name), 5) for name in peers),
-        Step("tests", 170, pytest(files, f"not ({BIG})", several=True), 25),
+        Step("tests", 170, pytest(files, "cuda and not exclusive", several=True), 25),
         Step("variants", 80, python("cuda_variants.py", given.out / "variants.json", "{seconds}", *sizes, *rounds), 30),
         Step("bandwidth", 150, python(
             "cuda_bench.py", "bandwidth", "--seconds", "{seconds}", "--output", given.out / "bench.json", *sizes,
@@ -80,22 +80,16 @@ def steps(given: argparse.Namespace) -> list[Step]:
         Step("calls", 40, python(
             "cuda_bench.py", "calls", "--seconds", "{seconds}", "--output", given.out / "calls.json", *rounds,
         ), 45),
-        Step("big-tests", 60, pytest(files, BIG, several=False), 8),
+        Step("exclusive-tests", 60, pytest(files, "exclusive", several=False), 8),
     ]  # fmt: skip
 
 
 def environment() -> dict[str, str]:
     """Return the environment of the steps."""
-    found = dict(
+    return dict(
         os.environ, PYTHONUNBUFFERED="1", NUMBA_CACHE_DIR=tempfile.mkdtemp(prefix="fastrelu-"),
         XLA_PYTHON_CLIENT_PREALLOCATE="false", TF_CPP_MIN_LOG_LEVEL="2", OMP_NUM_THREADS="4",
     )  # fmt: skip
-    if "CUDA_HOME" not in found:
-        nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
-        home = Path(nvcc).resolve().parents[1]
-        if (home / "nvvm").is_dir():  # numba-cuda looks for libnvvm there
-            found["CUDA_HOME"] = str(home)
-    return found
 
 
 @dataclass

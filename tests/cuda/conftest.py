@@ -14,6 +14,7 @@ import fastrelu._cuda as target
 
 from . import emulator
 
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or JAX would take most of a GPU's memory at once
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
 EMULATED = int(os.environ.get("FASTRELU_EMULATED_GPUS", "0"))
 if EMULATED:
