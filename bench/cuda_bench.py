@@ -201,7 +201,7 @@ def call_cases() -> dict[str, dict[str, Callable[[], object]]]:
             "masked": lambda: torch.relu(tx),
             "from mask": lambda: aten.threshold_backward(tgrad, tx, 0),
             "counted": lambda: (torch.relu(trows), tcounts.add_((trows > 0).sum(0))),
-            "slope": lambda: aten._prelu_kernel_backward(tx, number, tgrad)[1].sum(),
+            "slope": lambda: aten._prelu_kernel_backward(tgrad, tx, number)[1].sum(),
             "strided": lambda: torch.clamp_min(tstep, 0, out=ty),
         }
         for name, run in calls_of_ours(tx, ty, tgrad, tmask, trows, tcounts, ttotal, tstep).items():

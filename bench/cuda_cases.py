@@ -267,7 +267,7 @@ def slope(case: Case) -> None:
         prelu = torch.ops.aten._prelu_kernel_backward
         number = torch.tensor([0.25], device="cuda", dtype=x.torch[0].dtype)
         # which leaves a gradient of the slope for every element
-        case.add("torch", lambda k: prelu(x.torch[k], number, grad.torch[k])[1].sum(), 3 * x.nbytes)
+        case.add("torch", lambda k: prelu(grad.torch[k], x.torch[k], number)[1].sum(), 3 * x.nbytes)
 
     def check() -> None:
         gx, xx = (each.values[: min(x.n, x.values.size)].astype("d") for each in (grad, x))

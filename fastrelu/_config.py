@@ -250,7 +250,8 @@ def warmup(functions: Iterable[Any] | None = None, dtypes: Iterable[Any] | None 
 def config_lines() -> list[tuple[str, str]]:
     """Return what `show_config` prints, as pairs."""
     import llvmlite
-    import numba
+
+    numba = _threads.import_numba()
     from numba.core.registry import cpu_target
 
     from . import __version__, _cache, _cuda

@@ -57,9 +57,7 @@ def _first_layer() -> str | None:
 
 def thread_count() -> int:
     """Return how many threads a parallel call from this thread would use."""
-    import numba
-
-    return int(numba.get_num_threads())
+    return int(import_numba().get_num_threads())
 
 
 def unavailable() -> str | None:
@@ -134,8 +132,7 @@ def must_borrow() -> bool:
 def lend(function: Callable[..., T], *args: Any) -> T:
     """Run a forced parallel call on a thread that all share who have no team: it may neither fall back nor get one."""
     global _lender
-    import numba
-
+    numba = import_numba()
     with _owning:
         if _lender is None:
             from concurrent.futures import ThreadPoolExecutor
@@ -175,19 +172,26 @@ numba_import = threading.RLock()
 _imported = False
 
 
-def import_numba() -> None:
-    """Import Numba in one thread at a time.
+def import_numba() -> Any:
+    """Import Numba in one thread at a time, and return it.
 
     A second one that begins in the middle of the package finds modules that are half there, or Python tells it of a
     deadlock: of two threads whose first calls were forced to be parallel, one failed every other time.
+
+    Numba makes its context for the processor when it is first asked for, under a lock of its own, and takes the lock
+    of compilers in there. We ask for it here, where we hold no other: under the lock of compilers, where we import
+    `_formulas`, we would wait for a thread that makes its first `njit`, and it for us.
     """
     global _imported
     if not _imported:  # else without the lock: a thread that compiles would wait for one that waits to fork
         with numba_import, flags_kept():
             guard_forks()
-            import numba  # noqa: F401
+            import numba  # noqa: F401 itself first: a part of it alone, beside the whole in another thread, may fail
+            from numba.core.registry import cpu_target
 
+            _ = cpu_target.target_context
             _imported = True
+    return sys.modules["numba"]
 
 
 def compiling_here() -> bool:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-SUPPORTED = "numpy >= 2.0 and numba >= 0.60; tested with numpy 2.0 to 2.4 and numba 0.60 to 0.68"
+SUPPORTED = "numpy >= 2.0 and numba >= 0.60; tested with numpy 2.0 to 2.5 and numba 0.60 to 0.68"
 
 
 @contextlib.contextmanager

@@ -16,9 +16,10 @@ MARKERS = (
 
 @pytest.hookimpl(tryfirst=True)  # before the report is opened
 def pytest_configure(config):
-    """Register the markers, and leave a report in the folder ``FASTRELU_REPORTS``, where there is one."""
+    """Register the markers, leave out what is slow, and leave a report in the folder ``FASTRELU_REPORTS`` if set."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+    config.option.markexpr = config.option.markexpr or "not slow"
     folder = os.environ.get("FASTRELU_REPORTS")
     if folder and not config.option.xmlpath:
         config.option.xmlpath = os.path.join(folder, f"{uuid.uuid4().hex}.xml")

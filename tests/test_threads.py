@@ -171,6 +171,46 @@ together(lambda k: [time.sleep(0.02 * k), fastrelu.relu(x, target="parallel")], 
     )
 
 
+def test_first_calls_on_the_cpu_and_on_a_gpu_at_once():
+    """They import other parts of the package, which need the same modules and locks."""
+    python(
+        TOGETHER
+        + """
+import time
+import numpy as np, fastrelu
+x = np.full(100, -1.0)
+def first(k):
+    time.sleep(0.02 * k)
+    fastrelu.relu(x, target="parallel" if k % 2 else "cuda")
+together(first, 12)
+""",
+        NUMBA_ENABLE_CUDASIM="1",
+    )
+
+
+def test_a_first_call_beside_the_first_njit_of_the_program():
+    """Numba has two locks, which both of them need: it hung where one held the first and one the second."""
+    python(
+        """
+import threading, time
+import numba
+import numpy as np, fastrelu
+from fastrelu import _compile
+begun, build = threading.Event(), _compile.kernel_address
+def slowly(*given):  # under the lock of compilers, before the first function of ours is made
+    begun.set()
+    time.sleep(0.5)
+    return build(*given)
+_compile.kernel_address = slowly
+calls = threading.Thread(target=lambda: fastrelu.relu(np.ones(3)))
+calls.start()
+begun.wait()
+numba.njit(lambda x: x)
+calls.join()
+"""
+    )
+
+
 def test_thread_pools_of_other_libraries():
     pytest.importorskip("dask.array")
     pytest.importorskip("joblib")

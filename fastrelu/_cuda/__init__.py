@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._operations import SUMMED
+from .._threads import import_numba
 from ._status import require, status_line, unavailable
 
 __all__ = [
@@ -53,6 +54,7 @@ def quick_for(value: Any) -> Callable[[str, Sequence[Any], Any], Any] | None:
     None for libraries without such a way. The CUDA target must be available. The function returns `NOT_QUICK` for
     calls that it leaves to `call`; an array of the same type in host memory, as a torch tensor may be, is one.
     """
+    import_numba()
     from . import _quick
 
     ways = _quick.ways_for(value)
@@ -76,6 +78,7 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         Keyword arguments of NumPy's ufuncs.
     """
     require()
+    import_numba()
     from . import _call, _staging
 
     if isinstance(out, tuple) and len(out) == 1:
@@ -112,6 +115,7 @@ def _fused_pass(
     name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None, **options: Any
 ) -> Any:  # fmt: skip
     """Return a checked call of a function that does more than an operation."""
+    import_numba()
     on_device = any(is_device_array(value) for value in (*inputs.values(), *outputs.values()))
     if on_device:
         _check_target(name, target)

@@ -193,7 +193,9 @@ def _plan(name: str, loop: np.dtype, arguments: Sequence[Any], emit: _again.Emit
         for row in steps:
             row.insert(0, 0)
     views = [*arrays, *([] if where is None else [where]), out]
-    lanes = vector_lanes(views, loop, extents[-1], [row[-1] for row in steps], [row[:-1] for row in steps])
+    lanes = (1,) * len(views)
+    if where is None:  # which says of each element whether it is written
+        lanes = vector_lanes(views, loop, extents[-1], [row[-1] for row in steps], [row[:-1] for row in steps])
     extents[-1] //= max(lanes)
     for row, each in zip(steps, lanes, strict=True):
         row[-1] *= each

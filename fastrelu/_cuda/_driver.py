@@ -92,11 +92,12 @@ class Driver:
         """
         mode = ctypes.c_int(_RELAXED)
         exchange = self.library.cuThreadExchangeStreamCaptureMode
-        exchange(ctypes.byref(mode))
+        changed = not exchange(ctypes.byref(mode))
         try:
             yield
         finally:
-            exchange(ctypes.byref(mode))
+            if changed:
+                exchange(ctypes.byref(mode))
 
     def is_capturing(self, stream: int) -> bool:
         """Say whether the work on a stream goes into a graph instead of to the GPU."""
@@ -129,10 +130,9 @@ class Driver:
     def load(self, kernel: int) -> None:
         """Have a kernel's code in the GPU of the current context now, where its first launch would bring it there."""
         function = ctypes.c_void_p()
-        if not self.library.cuKernelGetFunction(ctypes.byref(function), ctypes.c_void_p(kernel)):
-            load = getattr(self.library, "cuFuncLoad", None)  # of CUDA 12.4
-            if load is not None:
-                load(function)
+        self.call("cuKernelGetFunction", ctypes.byref(function), ctypes.c_void_p(kernel))
+        if hasattr(self.library, "cuFuncLoad"):  # of CUDA 12.4
+            self.call("cuFuncLoad", function)
 
     def device_of(self, pointer: int) -> int:
         """Return which GPU's memory an address belongs to."""

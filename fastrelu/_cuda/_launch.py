@@ -93,12 +93,13 @@ class Prepared:
                     compiled.bind()
                     try:
                         handle = compiled._codelibrary.get_cufunc().handle
-                        if type(handle).__name__ == "CUkernel":
-                            # The driver loads code when it is first asked for, which a launch in a capture must not be
-                            self._driver.load(int(handle))
-                        self._handles[device] = int(getattr(handle, "value", handle))
+                        address = int(getattr(handle, "value", handle))
                     except (AttributeError, TypeError):
-                        self._handles[device] = None
+                        address = None
+                    if address is not None and type(handle).__name__ == "CUkernel":
+                        # The driver loads code when it is first asked for, which a launch in a capture must not be
+                        self._driver.load(address)
+                    self._handles[device] = address
         return self._handles[device]
 
     def __call__(self, grid: Grid, stream: int, device: int, *values: Any) -> None:

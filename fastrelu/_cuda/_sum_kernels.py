@@ -2,10 +2,10 @@
 
 Several threads share a unit. Each of them takes every so-many-th element of it, writes `out` on its way, and leaves its
 sum in memory; the same kernel, as "fold", then adds up those sums, until there is one for each unit. Who adds what
-follows from shapes and strides, so that the sums are the same bits on every run and every GPU, as they would not be
-with atomic additions of floats. Without shared memory and votes of a warp, Numba's simulator does the same as a GPU.
-Neighbouring threads take neighbouring vectors of 16 bytes, or elements where the layout has no such vectors, and each
-has several in flight.
+follows from shapes, strides and where arrays begin within 16 bytes, so that the sums are the same bits on every run and
+every GPU, as they would not be with atomic additions of floats. Without shared memory and votes of a warp, Numba's
+simulator does the same as a GPU. Neighbouring threads take neighbouring vectors of 16 bytes, or elements where the
+layout has no such vectors, and each has several in flight.
 """
 
 from typing import Any, NamedTuple

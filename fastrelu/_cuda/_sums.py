@@ -162,7 +162,7 @@ def launch(
     else:
         between = [[step, *row[:-1]] for step, row in zip(unit_steps, steps, strict=True)]
         lanes = vector_lanes(arrays, loop, extents[-1], [row[-1] for row in steps], between)
-    if max(lanes) > MOST_LANES:
+    if across and max(lanes) > MOST_LANES:
         lanes = (1,) * len(arrays)
     width = max(lanes)
     if not across:

@@ -186,11 +186,16 @@ def test_fortran_order_stays():
     assert_same(result.copy_to_host(), expected("relu", (BASE,), "f"))
 
 
-def test_where():
-    mask = np.resize([True, False, True, True, False], BASE.shape)
-    out = to_device(np.full_like(BASE, 7))
-    _cuda.call("relu", (to_device(BASE),), out, None, {"where": to_device(mask)})
-    assert_same(out.copy_to_host(), np.where(mask, expected("relu", (BASE,), "f"), np.float32(7)))
+@pytest.mark.parametrize("code", "?bef")
+@pytest.mark.parametrize("shape", [(6, 5, 7), (4, 32), (64,)], ids=str)
+def test_where(code, shape):
+    """Of whole vectors too, and of bool, which is the type of the mask."""
+    x = specials(code, int(np.prod(shape))).reshape(shape)
+    mask = np.resize([True, False, True, True, False], shape)
+    before = np.resize(np.array([1, 0, 0], code), shape)
+    out = to_device(before)
+    _cuda.call("relu", (to_device(x),), out, None, {"where": to_device(mask)})
+    assert_same(out.copy_to_host(), np.where(mask, expected("relu", (x,), code), before))
 
 
 @given(st.data())

@@ -86,7 +86,7 @@ def fold_spec(sums, across, result="", adds=False):
 
 SUMS = [sum_spec(name, code, across) for name in SUMMED for code in "eEfd" for across in (True, False)]
 SUMS += [sum_spec(name, code, True, wide=False) for name in SUMMED for code in "ef"]
-SUMS += [sum_spec("relu_with_counts", code, False, wide=code in "Iq") for code in "?bIq"]
+SUMS += [sum_spec("relu_with_counts", code, False) for code in "?bIq"]
 SUMS += [
     sum_spec("relu_with_counts", "f", True, result="q"),
     sum_spec("count_active", "f", False, axes=4, result="q"),
