@@ -192,7 +192,7 @@ def test_where(code, shape):
     """Of whole vectors too, and of bool, which is the type of the mask."""
     x = specials(code, int(np.prod(shape))).reshape(shape)
     mask = np.resize([True, False, True, True, False], shape)
-    before = np.resize(np.array([1, 0, 0], code), shape)
+    before = np.resize(np.array([0, 1, 1, 0], code), shape)
     out = to_device(before)
     _cuda.call("relu", (to_device(x),), out, None, {"where": to_device(mask)})
     assert_same(out.copy_to_host(), np.where(mask, expected("relu", (x,), code), before))
