@@ -1,6 +1,6 @@
 """The shape of a launch. Kernels compile `VECTORS` in; the rest is read at each launch, so that tests can change it.
 
-Every value is a start value, set without a GPU at hand; ``python bench/cuda_bench.py tune`` measures the
+Every value is a start value, set without a GPU at hand; ``python bench/cuda_variants.py`` races the
 alternatives. The reasoning until then: reading 16 bytes takes some 700 ns from the memory of a Hopper GPU, so
 4.8 TB/s need about 25 KiB in flight on each of its 132 multiprocessors; 2,048 threads with one load each
 have 32 KiB, with four loads four times that, and a quarter of the threads suffices.
