@@ -228,11 +228,11 @@ class _Torch(Library):
 class _DLPack(Library):
     """Arrays that have only DLPack."""
 
+    label = "DLPack array"
+
     def keep(self, view: View, inputs: Sequence[View]) -> None:
         """Hold on to the arrays of a launch until it is done, as their library does not know of our stream."""
         _driver.get().keep(view.stream, view.device, (view.owner, [each.owner for each in inputs]))
-
-    label = "DLPack array"
 
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
         _kind, device = value.__dlpack_device__()

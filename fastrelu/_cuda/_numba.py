@@ -34,8 +34,9 @@ with _row_stack():
     from numba import cuda
 
     if not config.ENABLE_CUDASIM:
-        # what asks is imported when the first kernel is compiled
-        with contextlib.suppress(ImportError):
+        # The module that asks is otherwise imported when the first kernel is compiled. The target
+        # inside Numba itself, which is used where numba-cuda is not installed, has no module of this name.
+        with contextlib.suppress(ModuleNotFoundError):
             import numba.cuda.np.arrayobj  # noqa: F401
 
 #: True where ``NUMBA_ENABLE_CUDASIM=1`` was set before Numba was imported: kernels run as Python, on host memory.
