@@ -29,10 +29,11 @@ def _runner(address: int) -> Any:
 
 
 def start(job: Any, table: np.ndarray, parallel: bool) -> None:
-    """Run a job: on all threads if that is wanted and still allowed, as it is not in a forked child."""
-    parallel = parallel and bool(table[ALLOWED])
-    if parallel and table[SHARED]:
-        _threads.own(table)
+    """Run a job: on all threads if that is wanted and still allowed, as it is not in a forked child, say."""
+    if parallel and not table[SHARED]:
+        _threads.require()
+    elif parallel:
+        parallel = bool(table[ALLOWED]) and _threads.own(table)
     _runner(int(table[RUN_JOB]))(job, table.ctypes.data, parallel)
 
 

@@ -15,7 +15,7 @@ def _fast(signature: str, *defaults: float) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         name = function.__name__
-        address, ufunc = _ufunc.front_address(name), ufuncs.of(name.removesuffix("_"), "auto")
+        address, ufunc = _ufunc.front_address(name), ufuncs.of(name.removesuffix("_"))
         return _front.fast(address, ufunc, signature, *defaults)(function)
 
     return decorate

@@ -1,13 +1,14 @@
 """Compiling on demand: what the entry point calls when a loop is not there yet. Imports Numba when it runs."""
 
 import functools
-import threading
+import queue
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from . import _threads, _tuning
+from . import _plain, _target, _threads, _tuning
 from ._layout import (
     ALLOWED,
     KERNEL,
@@ -21,18 +22,37 @@ from ._layout import (
     RUN_UNIT,
     WANTS,
 )
-from ._native import flags_kept
+from ._native import flags_kept, keep
 from ._operations import MASKED, SUMMED
 from ._versions import needed
 
 T = TypeVar("T")
 
-#: Each loop of each ufunc: operation, type, target and the words that the loop reads.
-slots: list[tuple[str, str, str, np.ndarray]] = []
+Slots = list[tuple[str, str, np.ndarray]]
+
+#: Each loop of each ufunc: operation, type and the words that the loop reads.
+slots: Slots = []
 
 
-@functools.cache
-def _kernel(operation: str, dtype: np.dtype) -> Any:
+def _kept(build: Callable[..., Any]) -> Callable[..., int]:
+    """Make a function return the address of what it builds, which is built once and stays."""
+
+    @functools.cache
+    def address_of(*args: Any) -> int:
+        compiled = build(*args)
+        keep(compiled)
+        address: int = compiled.address
+        return address
+
+    return address_of
+
+
+@_kept
+def kernel_address(operation: str, dtype: np.dtype) -> Any:
+    """Return the address of a kernel, compiled if need be. The caller holds Numba's compiler lock.
+
+    The types `l` and `q` are one to Numba, and equal.
+    """
     with needed("numba"):
         if operation in MASKED:
             from ._mask_kernels import build
@@ -43,7 +63,7 @@ def _kernel(operation: str, dtype: np.dtype) -> Any:
     return build(operation, dtype)
 
 
-@functools.cache
+@_kept
 def _inner_loop() -> Any:
     with needed("numba"):
         from . import _driver
@@ -51,7 +71,7 @@ def _inner_loop() -> Any:
     return _driver.build_inner_loop()
 
 
-@functools.cache
+@_kept
 def _part(place: int) -> Any:
     with needed("numba"):
         from . import _driver
@@ -59,16 +79,13 @@ def _part(place: int) -> Any:
     return _driver.build(place)
 
 
-def kernel_address(operation: str, dtype: np.dtype) -> int:
-    """Return the address of a kernel, compiled if need be. The caller holds Numba's compiler lock."""
-    address: int = _kernel(operation, dtype).address  # `l` and `q` are equal, as they are one type
-    return address
-
-
 @flags_kept()
-def compile_slot(index: int) -> None:
+def compile_slot(slots: Slots, index: int) -> None:
     """Make the loop of a slot ready to run, or fetch the part of the driver that it asks for."""
-    operation, kind, target, slot = slots[index]
+    if index < 0:
+        raise RuntimeError("fastrelu: a compiled loop asks again and again for what it has got; please report it")
+    operation, kind, slot = slots[index]
+    target = _target.of_loops()
     # Read once: other threads' calls of the same loop write their own wishes here. One that is lost so is made again.
     wanted, slot[WANTS] = int(slot[WANTS]), 0
     if wanted == OWNER:
@@ -82,17 +99,23 @@ def compile_slot(index: int) -> None:
             provide(target, wanted)
         if not slot[LOOP]:
             slot[KERNEL] = kernel_address(operation, np.dtype(kind))
-            slot[LOOP] = _inner_loop().address
+            slot[LOOP] = _inner_loop()
 
-    locked(work)
+    try:
+        locked(work)
+    except Exception:
+        if not sys.is_finalizing():
+            raise
+        slot[LOOP] = _plain.loop(operation, np.dtype(kind))
 
 
 def locked(work: Callable[[], T]) -> T:
     """Compile something under Numba's compiler lock, out of reach of Ctrl-C.
 
     An exception in the middle of importing Numba, or of filling its tables of types, would leave the process unable
-    to compile anything. Signals reach the main thread only. So there the work is done by another thread: Ctrl-C ends
-    the wait, at once, and what was being compiled is ready for the next call.
+    to compile anything, and signals reach the main thread; the stack of a thread may be as small as its program likes.
+    So the work is done by a thread of ours. Ctrl-C ends the wait for it, at once, and what was being compiled is ready
+    for the next call.
     """
 
     @flags_kept()
@@ -104,26 +127,23 @@ def locked(work: Callable[[], T]) -> T:
         with global_compiler_lock:
             return work()
 
-    if threading.current_thread() is not threading.main_thread() or _threads.compiling_here():
+    if _threads.compiling_here():
         return compiling()
-    results: list[T] = []
-    failures: list[BaseException] = []
+    results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def guarded() -> None:
         try:
-            results.append(compiling())
+            results.put((compiling(), None))
         except BaseException as failure:  # raised in the caller's thread below
-            failures.append(failure)
+            results.put((None, failure))
 
-    thread = threading.Thread(target=guarded, name="fastrelu-compile")
-    try:
-        thread.start()
-    except RuntimeError:  # the interpreter is shutting down and starts no threads any more
+    if not _threads.started("fastrelu-compile", guarded):
         return compiling()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+    result, failure = results.get()
+    if failure is not None:
+        raise failure
+    value: T = result
+    return value
 
 
 def provide(target: str, place: int) -> None:
@@ -137,17 +157,17 @@ def provide(target: str, place: int) -> None:
         if reason is None and target == "auto":
             reason = _threads.pointless()
         if reason is not None:
-            if target == "auto" and _tuning.settings.target is None:
+            if target == "auto":
                 table[ALLOWED] = 0
                 provide(target, RUN_JOB)
                 return
-            raise RuntimeError(f"target='parallel' is not available: {reason}")
+            _threads.refuse(reason)
         # Loading a cached function that calls parallel code needs the symbols of the running threading layer
         _threads.start()
     if place in (LAUNCHER, RUN_JOB):
-        table[RUN_UNIT] = _part(RUN_UNIT).address
-        table[RUN_JOB] = _part(RUN_JOB).address
-    table[place] = _part(place).address
+        table[RUN_UNIT] = _part(RUN_UNIT)
+        table[RUN_JOB] = _part(RUN_JOB)
+    table[place] = _part(place)
 
 
 def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int:

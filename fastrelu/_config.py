@@ -160,8 +160,7 @@ def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanati
     name = getattr(func, "__name__", "")
     operation = name.removesuffix("_")
     if isinstance(func, np.ufunc) and func is getattr(ufuncs, name, None):
-        operation = name.removesuffix("_serial").removesuffix("_parallel")
-        target = name[len(operation) + 1 :] or None
+        operation, target = name, None
         operands, kwargs = args[: func.nin], dict(kwargs)
         out = args[func.nin] if len(args) > func.nin else kwargs.pop("out", None)
     elif operation in OPERATIONS and func is getattr(_api, name, None):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _again, _arrays, _foreign, _large, _ml_dtypes, _threads, _tuning, ufuncs
+from . import _again, _arrays, _foreign, _large, _ml_dtypes, _target, _threads, _tuning, ufuncs
 from ._layout import ALLOWED, LAUNCHER, TEAMS
 from ._operations import ARGUMENTS, DATA, FLOATS, OPERATIONS
 
@@ -37,25 +37,26 @@ class Plan(NamedTuple):
 
 def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Any:
     """Run an operation on its operands, parameters included."""
+    target = _target.chosen(target)
     quick = _quick.get(type(operands[0]))
-    if quick is not None and not kwargs and (target or _tuning.settings.target) in (None, "cuda"):
+    if quick is not None and not kwargs and target in (None, "cuda"):
         result = quick(name, operands, out)
         if result is not cuda_target().NOT_QUICK:
             return result
-    if (target or _tuning.settings.target) == "parallel" and _threads.must_borrow():
+    if target == "parallel" and _threads.must_borrow():
         return _threads.lend(call, name, operands, out, target, kwargs)
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
     operands = as_floats(name, operands)
     # Where the first of the data is of NumPy's own floats, nothing is bfloat16 but by request
     if "ml_dtypes" in sys.modules and (kwargs or getattr(operands[0], "dtype", None) not in _LOOPS):
-        operands, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name, "auto"), operands, kwargs)
+        operands, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name), operands, kwargs)
     table = _settled(operands, out, target) if not kwargs else None
     if table is not None:
         # What `plan` would find out in 10 us; it is asked for the message if NumPy refuses
         try:
-            with np.errstate(all="ignore"):
-                return ufuncs.of(name, table)(*operands, _output(name, operands) if out is None else out)
+            with np.errstate(all="ignore"), _target.forced(table):
+                return ufuncs.of(name)(*operands, _output(name, operands) if out is None else out)
         except TypeError:
             plan(name, operands, out, target, kwargs)
             raise
@@ -63,9 +64,8 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     if key is not None and (results := _again.run(key, operands, (out,))) is not None:
         return results[0]
     if (foreign := _foreign.enter(name, operands, out, kwargs)) is not None:
-        _tuning.check_target(target, "target")
         if foreign.out is None:
-            arguments = _ml_dtypes.spelled_out(ufuncs.of(name, "auto"), foreign.operands, foreign.kwargs)
+            arguments = _ml_dtypes.spelled_out(ufuncs.of(name), foreign.operands, foreign.kwargs)
             foreign.allocate(loop_dtype(name, *arguments))
         call(name, foreign.operands, foreign.out, target, foreign.kwargs)
         return foreign.leave()
@@ -79,11 +79,11 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         return _large.run(name, todo.operands, out, todo.dtype, todo.table, key)
     if todo.path == "convert":
         assert todo.dtype is not None
-        return _large.run_converting(ufuncs.of(name, "serial"), todo.operands, out, todo.dtype)
+        return _large.run_converting(ufuncs.of(name), todo.operands, out, todo.dtype)
     if todo.path == "ufunc" and out is None and not kwargs:
         out = _output(name, todo.operands)
-    with np.errstate(all="ignore"):
-        return ufuncs.of(name, todo.table)(*todo.operands, out=out, **kwargs)
+    with np.errstate(all="ignore"), _target.forced(todo.table):
+        return ufuncs.of(name)(*todo.operands, out=out, **kwargs)
 
 
 def _output(name: str, operands: Sequence[Any]) -> np.ndarray | None:
@@ -122,7 +122,7 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
 
     Those are exact arrays and scalars, all small, or all alike and contiguous.
     """
-    target = _tuning.settings.target if target is None else target
+    target = _target.chosen(target)
     if target == "parallel":
         table = _tuning.settings.tables["parallel"]
         if not (table[LAUNCHER] and table[ALLOWED]):  # not started, or not any more
@@ -162,7 +162,7 @@ _LOOPS = {np.dtype(code) for code in FLOATS}
 
 def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Plan:
     """Decide how a call runs, or raise what it deserves. Runs, allocates and compiles nothing."""
-    target = _tuning.check_target(target, "target") or _tuning.settings.target
+    target = _target.chosen(target)
     if (foreign := _foreign.enter(name, operands, out, kwargs)) is not None:
         operands, out, kwargs = foreign.operands, foreign.out, foreign.kwargs
     values = (*operands, out, kwargs.get("where"))
@@ -176,8 +176,8 @@ def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         path, refused = cuda_target().describe(name, (*operands, kwargs.get("where")), out, target)
         return Plan(path, "cuda", refused=refused, operands=operands)
     table = target or "auto"
-    if target == "parallel" and (reason := _threads.unavailable()):
-        raise RuntimeError(f"target='parallel' is not available: {reason}")
+    if target == "parallel":
+        _threads.require()
     if "override" in kinds:
         other = "this argument's own __array_ufunc__ decides"
         return Plan("override", target or "serial", refused={"parallel": other}, operands=operands, table=table)
@@ -210,7 +210,7 @@ def _plan_host(
 ) -> Plan:
     """Decide for NumPy arrays, scalars and lists."""
     operands = _checked(name, operands, out)
-    operands, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name, "auto"), operands, kwargs)
+    operands, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name), operands, kwargs)
     arrays = [np.asarray(value) for value in operands]
     try:
         shape = np.broadcast_shapes(*(array.shape for array in arrays))
@@ -324,7 +324,7 @@ def loop_dtype(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) ->
     options = {key: kwargs[key] for key in ("signature",) if key in kwargs}
     if kwargs.get("dtype") is not None:
         options["signature"] = (None,) * len(operands) + (np.dtype(kwargs["dtype"]),)
-    result: np.dtype = ufuncs.of(name, "auto").resolve_dtypes((*kinds, None), **options)[-1]
+    result: np.dtype = ufuncs.of(name).resolve_dtypes((*kinds, None), **options)[-1]
     return result
 
 

@@ -23,7 +23,9 @@ from ._layout import (
     CYCLE,
     DONE,
     EVEN,
+    FORCED,
     IDENT,
+    INSTEAD,
     ITEMSIZE,
     JOB_HEAD,
     JOB_ITEMSIZE,
@@ -40,6 +42,7 @@ from ._layout import (
     MAX_OPERANDS,
     MAX_POINTERS,
     MINCORE,
+    NEXT,
     OPERANDS,
     OWNER,
     PARALLEL_MIN,
@@ -57,10 +60,12 @@ from ._layout import (
     TABLE,
     TEAMS,
     UNIT_BYTES,
+    USES,
     WAITED,
     WAITED_PER_BYTE,
     WANTING,
     WANTS,
+    WHO,
 )  # fmt: skip
 from ._memory import (
     call0,
@@ -86,7 +91,7 @@ choose = register_jitable(inline="always")(_choose)
 def inner_loop(pointers, dimensions, strides, slot):
     """The loop that NumPy calls, through the entry point: one for all operations and types."""
     n = peek(dimensions, 0)
-    table = peek(slot, TABLE)
+    table = table_of(slot)
     flags = read_flags()
     status = DONE
     size = n * peek(slot, ITEMSIZE)
@@ -104,7 +109,7 @@ def inner_loop(pointers, dimensions, strides, slot):
 
 def large(pointers, n, strides, slot):
     """Run one long loop: in parallel, streaming, or plainly where neither may be."""
-    table = peek(slot, TABLE)
+    table = table_of(slot)
     operands = peek(slot, OPERANDS)
     itemsize = peek(slot, ITEMSIZE)
     kernel = peek(slot, KERNEL)
@@ -114,7 +119,7 @@ def large(pointers, n, strides, slot):
     high = max(out, out + (n - 1) * out_stride) + itemsize
     moved = n * itemsize
     streamable = out_stride == itemsize
-    independent = out_stride != 0
+    independent = abs(out_stride) >= itemsize
     for k in range(operands - 1):
         start = peek(pointers, k)
         stride = peek(strides, k)
@@ -130,7 +135,8 @@ def large(pointers, n, strides, slot):
         moved,
         n * itemsize,
         streamable,
-        peek(table, ALLOWED) != 0,
+        peek(table, ALLOWED) != 0
+        or peek(table, SHARED) == 0,  # where a forced target cannot run, the launcher says why
         peek(table, PARALLEL_MIN),
         peek(table, STREAMING_MIN),
     )
@@ -138,7 +144,7 @@ def large(pointers, n, strides, slot):
         call4(kernel, pointers, n, strides, 0)
         return DONE
     wanted = LAUNCHER if parallel else RUN_JOB  # the launcher comes with what it needs
-    if peek(table, wanted) == 0:
+    if peek(table, wanted) == 0 or (parallel and peek(table, ALLOWED) == 0):
         poke(slot, WANTS, wanted)
         return WANTING
     if parallel and peek(table, SHARED) and not owns(table, OWNED) and owns(table, FREE):
@@ -178,16 +184,32 @@ def large(pointers, n, strides, slot):
     return DONE
 
 
+@register_jitable
+def table_of(slot):
+    """Return the table that the loops of this thread use: a forced one, or the configured one."""
+    table = peek(slot, TABLE)
+    force = peek(table, FORCED)
+    table = peek(table, INSTEAD)
+    if force != 0:
+        here = call0(peek(table, IDENT))
+        while force != 0:
+            if peek(force, WHO) == here and peek(force, USES) != 0:
+                table = peek(force, USES)
+            force = peek(force, NEXT)
+    return table
+
+
 OWNED, FREE = True, False
 
 
 @register_jitable
 def owns(table, owned):
-    """Say whether this thread is an owner; or, asked for FREE, whether there is a place for another one."""
-    wanted = call0(peek(table, IDENT)) if owned else 0
+    """Say whether this thread is an owner; or, asked for FREE, whether there is a place for it."""
+    here = call0(peek(table, IDENT))
     found = False
     for place in range(OWNER, OWNER + TEAMS):
-        found |= peek(table, place) == wanted
+        owner = peek(table, place)
+        found |= owner == here if owned else owner in (0, -here)
     return found
 
 

@@ -13,15 +13,21 @@ from llvmlite import ir
 from ._layout import DONE, INDEX, LOOP
 from ._native import INT, VOID, WORD, python_function
 
+#: So often a call asks for what it needs: some three times, and once more for each wish that another thread's call of
+#: the same loop overwrote. Then it asks for an error: a wish that is never met would be repeated for ever.
+ROUNDS = 1000
+
 
 def emit(module: ir.Module, prepare: Callable[[int], None]) -> None:
-    """Add the function "entry" to a module; it calls ``prepare(slot_index)``."""
+    """Add the function "entry" to a module; it calls ``prepare(slot_index)``, or ``prepare(-1)`` after many rounds."""
     function = ir.Function(module, ir.FunctionType(VOID, [WORD] * 4), "entry")
     pointers, dimensions, strides, slot = function.args
     names = ("start", "look", "call", "compiling", "failed", "again", "done")
     start, look, call, compiling, failed, again, done = map(function.append_basic_block, names)
     builder = ir.IRBuilder(start)
     words = builder.inttoptr(slot, WORD.as_pointer())
+    rounds = builder.alloca(WORD)
+    builder.store(WORD(0), rounds)
     builder.branch(look)
 
     builder.position_at_end(look)
@@ -35,7 +41,11 @@ def emit(module: ir.Module, prepare: Callable[[int], None]) -> None:
 
     builder.position_at_end(compiling)
     gil = python_function(builder, "PyGILState_Ensure", INT)
-    number = python_function(builder, "PyLong_FromLongLong", WORD, builder.load(builder.gep(words, [WORD(INDEX)])))
+    count = builder.add(builder.load(rounds), WORD(1))
+    builder.store(count, rounds)
+    index = builder.load(builder.gep(words, [WORD(INDEX)]))
+    index = builder.select(builder.icmp_unsigned(">", count, WORD(ROUNDS)), WORD(-1), index)
+    number = python_function(builder, "PyLong_FromLongLong", WORD, index)
     result = python_function(builder, "PyObject_CallOneArg", WORD, WORD(id(prepare)), number)
     python_function(builder, "Py_DecRef", VOID, number)
     builder.cbranch(builder.icmp_unsigned("==", result, WORD(0)), failed, again)

@@ -20,7 +20,7 @@ import numpy as np
 from llvmlite import ir
 
 from ._layout import FROM
-from ._native import INT, VOID, WORD, call, numpy_functions, python_function
+from ._native import INT, VOID, WORD, call, keep, numpy_functions, python_function
 from ._operations import DATA, FLOATS, OPERATIONS
 from ._tuning import settings
 
@@ -39,8 +39,6 @@ _METH_FASTCALL_KEYWORDS = 0x0080 | 0x0002
 
 #: 1 while the automatic choice is in force; `configure(target=...)` clears it, and all calls take the Python way.
 enabled = np.array([settings.target is None], dtype=np.int64)
-
-_keep: list[object] = []
 
 
 class _MethodDef(ctypes.Structure):
@@ -67,6 +65,7 @@ _about = {
     for twin in ("", "_")
 }
 _OUT = sys.intern("out")  # the very string that the compiler puts into callers' keyword names
+keep(enabled, _late, _OUT, *_about.values())
 
 
 def emit(module: ir.Module) -> None:
@@ -214,7 +213,7 @@ def _set_defaults(about: np.ndarray, k: int, defaults: Sequence[float], dtype: n
     values = [np.array(value, dtype) for value in defaults]
     place = _DEFAULTS + _PARAMETERS * k
     about[place : place + len(values)] = [id(value) for value in values]
-    _keep.append(values)
+    keep(values)
 
 
 def meet(bfloat16: np.dtype) -> None:
@@ -222,7 +221,7 @@ def meet(bfloat16: np.dtype) -> None:
     if not _late[0]:
         for about, defaults in _late_defaults:
             _set_defaults(about, _LATE, defaults, bfloat16)
-        _keep.append(bfloat16)
+        keep(bfloat16)
         _late[1] = id(bfloat16.type)
         _late[0] = id(bfloat16)  # at last: another thread's call may be under way
 
@@ -247,7 +246,7 @@ def fast(address: int, ufunc: np.ufunc, signature: str, *defaults: float) -> Cal
         _late_defaults.append((about, defaults))
         document = f"{name}({signature})\n--\n\n{function.__doc__}".encode()
         method = _MethodDef(name.encode(), address, _METH_FASTCALL_KEYWORDS, document)
-        _keep.append((function, ufunc, method))
+        keep((function, ufunc, method))
         front: F = _new_function(ctypes.byref(method), None, "fastrelu")
         return front
 

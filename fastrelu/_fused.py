@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import _again, _arrays, _compile, _foreign, _large, _ml_dtypes, _threads, _tuning, ufuncs
+from . import _again, _arrays, _compile, _foreign, _large, _ml_dtypes, _target, _threads, _tuning, ufuncs
 from ._dispatch import Explanation, any_on_gpu, as_floats, cuda_target, loop_dtype, reasons
 from ._operations import DATA, OPERATIONS
 
@@ -36,14 +36,14 @@ class Pass:
             self.inputs.get(argument, self.inputs[first] if argument in DATA else 0.0)
             for argument in OPERATIONS[operation]
         ]
-        arguments = _ml_dtypes.spelled_out(ufuncs.of(operation, "auto"), operands, {})
+        arguments = _ml_dtypes.spelled_out(ufuncs.of(operation), operands, {})
         self.dtype = loop_dtype(operation, *arguments)
         self.views = [self._view(argument) for argument in OPERATIONS[operation] if argument in self.inputs]
         self.out = self.outputs.get("out") if self.writes() else None
         self.check()
-        self.target = target or _tuning.settings.target
-        if self.target == "parallel" and (reason := _threads.unavailable()):
-            raise RuntimeError(f"target='parallel' is not available: {reason}")
+        self.target = _target.chosen(target)
+        if self.target == "parallel":
+            _threads.require()
         self.table = "auto" if self.target in (None, "cuda") else self.target
         size = self.views[0].size
         self.parallel, streaming = _large.decide(self.views, self.out, size, self.dtype, self.table)
@@ -216,8 +216,8 @@ def call(
 ) -> Any:  # fmt: skip
     """Run a function wherever its arguments are."""
     inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
-    _tuning.check_target(target, "target")
-    borrows = (target or _tuning.settings.target) == "parallel" and _threads.must_borrow()
+    target = _target.chosen(target)
+    borrows = target == "parallel" and _threads.must_borrow()
     key = None if borrows or options else _again.key(name, inputs.values(), outputs.values(), target)
     if key is not None and (results := _again.run(key, inputs.values(), outputs.values())) is not None:
         return tuple(reversed(results)) if len(results) > 1 else results[0]
@@ -238,7 +238,7 @@ def explain(
 ) -> Explanation:  # fmt: skip
     """Say where `call` would run, or raise what it would."""
     inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
-    _tuning.check_target(target, "target")
+    target = _target.chosen(target)
     elsewhere = _elsewhere([*inputs.values(), *outputs.values()], target)
     if elsewhere == "dask":
         return Explanation(
@@ -254,5 +254,4 @@ def _elsewhere(values: list[Any], target: str | None) -> str | None:
     """Return "dask" or "cuda" for a call that does not run on arrays in host memory, else None."""
     if any(type(value).__module__.startswith("dask.array") for value in values):
         return "dask"
-    cuda = (target or _tuning.settings.target) == "cuda"
-    return "cuda" if cuda or any_on_gpu(values, {_arrays.kind(value) for value in values}) else None
+    return "cuda" if target == "cuda" or any_on_gpu(values, {_arrays.kind(value) for value in values}) else None

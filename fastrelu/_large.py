@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _again, _compile, _outputs, _threads, _tuning
+from . import _again, _compile, _outputs, _target, _threads, _tuning
 from ._choose import choose
 from ._jobs import describe
 from ._layout import ALLOWED, PARALLEL_MIN, RUN_UNIT, STREAMING_MIN, UNIT_BYTES
@@ -140,7 +140,7 @@ def run(
 def run_converting(
     ufunc: np.ufunc, operands: Sequence[np.ndarray], out: np.ndarray | None, dtype: np.dtype
 ) -> np.ndarray:
-    """Run a serial ufunc on pieces of arrays that NumPy must convert, a thread of Python each.
+    """Run a ufunc serially on pieces of arrays that NumPy must convert, a thread of Python each.
 
     NumPy converts through its buffers without holding the GIL. Threads are started for the call: at the sizes that
     come here (milliseconds of conversion) that costs a percent, and leaves no pool to survive forks and exits.
@@ -159,7 +159,7 @@ def run_converting(
     def work(start: int, stop: int, done: threading.Event) -> None:
         where = (slice(None),) * axis + (slice(start, stop),)
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), _target.forced("serial"):
                 ufunc(*(operand[where] for operand in operands), out=result[where])
         except BaseException as error:  # handed to the caller's thread below
             failures.append(error)
@@ -171,12 +171,10 @@ def run_converting(
     started: list[threading.Event] = []
     try:
         for task in tasks[1:]:
-            try:
-                threading.Thread(target=contextvars.copy_context().run, args=(work, *task)).start()
-            except RuntimeError:  # no more threads: a limit of the system, or the interpreter is shutting down
-                mine.append(task)
-            else:
+            if _threads.started("fastrelu-convert", contextvars.copy_context().run, work, *task):
                 started.append(task[-1])
+            else:
+                mine.append(task)
         for task in mine:
             work(*task)
     except BaseException as error:  # Ctrl-C: the others must not go on writing after the call has ended

@@ -6,11 +6,15 @@ LOOP, KERNEL, OPERANDS, ITEMSIZE, TABLE, INDEX, WANTS, SLOT_WORDS = range(8)
 # A table: the thresholds of one target. Every loop reads them on every call, so that they can change any time.
 # LARGE to LAUNCHER are addresses of parts of the driver, 0 until they are compiled; IDENT is that of a function
 # that names the calling thread, MINCORE that of the system's function, or 0. Before the time of RESUME nothing runs in
-# parallel. From OWNER on stand the names of the threads that may have a team of threads.
+# parallel. Loops have the table of the automatic choice: INSTEAD is the address of the one to use, its own or that of
+# the configured target, and FORCED that of the first force, 0 while there is none. From OWNER on stand the names of the
+# threads that may have a team of threads; the negative name of the main thread, which has a place but no team yet.
 (
-    PARALLEL_MIN, STREAMING_MIN, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, RUN_FLAT_UNIT, RUN_CYCLE_UNIT,
-    LAUNCHER, RESUME, IDENT, MINCORE, OWNER,
-) = range(15)  # fmt: skip
+    PARALLEL_MIN, STREAMING_MIN, INSTEAD, FORCED, ALLOWED, SHARED, BUSY, LARGE, RUN_JOB, RUN_UNIT, RUN_FLAT_UNIT,
+    RUN_CYCLE_UNIT, LAUNCHER, RESUME, IDENT, MINCORE, OWNER,
+) = range(17)  # fmt: skip
+#: A force: the address of the next one, a thread, and the table that its loops use, 0 for none.
+NEXT, WHO, USES, FORCE_WORDS = range(4)
 #: Each of them has threads of its own under the omp layer. The first place is the main thread's. A choice: without a
 #: bound, 64 callers of 16 threads each made 1,041 threads.
 TEAMS = 4

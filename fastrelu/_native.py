@@ -19,6 +19,21 @@ pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c
 #: The addresses of NumPy's C API, whose order is part of NumPy's ABI.
 numpy_functions = ctypes.cast(pointer(_ARRAY_API, None), ctypes.POINTER(ctypes.c_size_t))
 
+_incref = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))
+#: Names the calling thread as native code does. `threading.get_ident` names a greenlet where gevent has patched it.
+thread_ident = ctypes.PYFUNCTYPE(ctypes.c_size_t)(("PyThread_get_thread_ident", ctypes.pythonapi))
+
+
+def keep(*objects: object) -> None:
+    """Keep objects for as long as the process lives, since native code or NumPy has their addresses.
+
+    References from modules would not do: modules can be dropped or reloaded while our functions are in use, and they go
+    before the last call when the interpreter exits.
+    """
+    for each in objects:
+        _incref(each)
+
+
 WORD, INT, VOID = ir.IntType(64), ir.IntType(32), ir.VoidType()
 _BYTES = ir.IntType(8).as_pointer()
 
@@ -84,7 +99,7 @@ def flags_kept() -> Iterator[None]:
     Importing and compiling compute with floats too: with constants in modules, at the least. NumPy, which called the
     loop that is being compiled, would take their flags for the loop's own, and warn of them.
     """
-    read, write, _ = _flag_functions()
+    read, write = _flag_functions()
     flags = read()
     try:
         yield
@@ -93,8 +108,8 @@ def flags_kept() -> Iterator[None]:
 
 
 @functools.cache
-def _flag_functions() -> tuple[Callable[[], int], Callable[[int], None], object]:
-    """Return what reads and what sets the flags, and what keeps their code alive."""
+def _flag_functions() -> tuple[Callable[[], int], Callable[[int], None]]:
+    """Return what reads and what sets the flags."""
     module = new_module()
     read = ir.Function(module, ir.FunctionType(WORD, []), "read")
     builder = ir.IRBuilder(read.append_basic_block())
@@ -107,7 +122,7 @@ def _flag_functions() -> tuple[Callable[[], int], Callable[[int], None], object]
     # (PYFUNCTYPE: nothing of another thread runs in between)
     reading = ctypes.PYFUNCTYPE(ctypes.c_int64)(code.get_function_address("read"))
     writing = ctypes.PYFUNCTYPE(None, ctypes.c_int64)(code.get_function_address("write"))
-    return reading, writing, code
+    return reading, writing
 
 
 def new_module() -> ir.Module:
@@ -118,10 +133,11 @@ def new_module() -> ir.Module:
 
 
 def compile_module(module: ir.Module) -> "llvm.ExecutionEngine":
-    """Compile a module; the engine knows its functions' addresses, and keeps their code alive."""
+    """Compile a module; the engine knows its functions' addresses."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(opt=0)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
     engine.finalize_object()
+    keep(engine)
     return engine

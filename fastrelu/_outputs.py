@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from . import _compile, _tuning
 from ._layout import FREE, KEPT, MALLOC, USABLE
-from ._native import numpy_functions, pointer
+from ._native import keep, numpy_functions, pointer
 
 T = TypeVar("T")
 
@@ -38,7 +38,6 @@ def _python(name: str, result: Any, *arguments: Any) -> Any:
 
 
 _capsule = _python("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-_keep_for_ever = _python("Py_IncRef", None, ctypes.py_object)
 
 # PyDataMem_SetHandler, PyDataMem_GetHandler and PyDataMem_DefaultHandler
 _set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(numpy_functions[304])
@@ -65,8 +64,7 @@ def _recycling() -> contextvars.Context:
     handler.name, handler.context = NAME, table.ctypes.data
     handler.malloc, handler.free = allocate.address, free.address
     capsule = _capsule(ctypes.addressof(handler), b"mem_handler", None)
-    # When the interpreter exits, arrays may be freed later than modules are
-    _keep_for_ever((handler, capsule, table, _code()))
+    keep((handler, capsule, table, _code()))
     context = contextvars.Context()
     context.run(_set_handler, capsule)
     if hasattr(os, "register_at_fork"):

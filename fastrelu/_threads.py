@@ -2,19 +2,20 @@
 
 import contextlib
 import contextvars
+import ctypes
 import functools
 import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from . import _tuning
+from . import _target, _tuning
 from ._layout import ALLOWED, BUSY, LAUNCHER, OWNER, SHARED, TEAMS
-from ._native import flags_kept
+from ._native import flags_kept, thread_ident
 
 T = TypeVar("T")
 
@@ -60,6 +61,81 @@ def thread_count() -> int:
     return int(import_numba().get_num_threads())
 
 
+#: Bytes of stack of our own threads, in which Numba and LLVM compile: what main threads usually have.
+STACK_BYTES = 8 << 20
+_starting = threading.RLock()
+
+
+@contextlib.contextmanager
+def own_stack() -> Iterator[None]:
+    """Give threads that are started in here a stack of our size; the program's own may be many and small."""
+    with _starting:
+        before = threading.stack_size(STACK_BYTES)
+        try:
+            yield
+        finally:
+            threading.stack_size(before)
+
+
+def started(name: str, function: Callable[..., object], *args: Any) -> bool:
+    """Run a function in a thread of ours; return False where no thread can be started any more."""
+    if sys.is_finalizing():  # Python 3.11 would wait for ever for the thread to begin
+        return False
+    try:
+        with own_stack():
+            threading.Thread(target=function, name=name, args=args).start()
+    except RuntimeError:  # a limit of the system, or the interpreter is shutting down
+        return False
+    return True
+
+
+_no_team: str | None = None
+
+
+def _room_for_team() -> bool:
+    """Say whether the system lets this process start a team of threads, and note if not.
+
+    OpenMP and tbb end the process when it does not. So as many threads are started and ended here; twice as many, since
+    the system counts an ended one for a moment longer. Natively: threads of Python may be greenlets, and take longer.
+    """
+    global _no_team
+    _no_team = None
+    if sys.platform == "linux":
+        import_numba()
+        from numba.core import config
+
+        system = ctypes.CDLL(None)
+        count = 2 * (config.NUMBA_NUM_THREADS - 1)
+        gate, threads = ctypes.create_string_buffer(64), (ctypes.c_size_t * count)()
+        system.sem_init(gate, 0, 0)
+        made = 0
+        while made < count and not system.pthread_create(
+            ctypes.byref(threads, made * ctypes.sizeof(ctypes.c_size_t)), None, system.sem_wait, gate
+        ):
+            made += 1
+        for _ in range(made):
+            system.sem_post(gate)
+        for thread in threads[:made]:
+            system.pthread_join(ctypes.c_size_t(thread), None)
+        if made < count:
+            _no_team = (
+                "the system starts no more threads for this process or its user; "
+                "raise the limit (ulimit -u, or the container's limit of processes)"
+            )
+    return _no_team is None
+
+
+def refuse(reason: str) -> NoReturn:
+    """Raise the error of a forced parallel call."""
+    raise RuntimeError(f"target='parallel' is not available: {reason}")
+
+
+def require() -> None:
+    """Raise the error of a forced parallel call where nothing may run in parallel."""
+    if (reason := unavailable()) is not None:
+        refuse(reason)
+
+
 def unavailable() -> str | None:
     """Return why nothing may run in parallel in this process, or None."""
     if _forked_from_parallel:
@@ -75,7 +151,9 @@ def unavailable() -> str | None:
             "Numba runs on its workqueue layer, which aborts the process when two threads use it; "
             "install tbb, or set NUMBA_THREADING_LAYER=omp"
         )
-    return None
+    if _no_team is not None and _room_for_team():  # again
+        _tuning.settings.tables["auto"][ALLOWED] = 1
+    return _no_team
 
 
 def pointless() -> str | None:
@@ -86,9 +164,16 @@ def pointless() -> str | None:
 
 
 def has_room(table: np.ndarray) -> bool:
-    """Say whether this thread may have a team of threads: it has one, or fewer than `TEAMS` others have."""
-    owners = table[OWNER : OWNER + TEAMS]
-    return not table[SHARED] or bool(((owners == threading.get_ident()) | (owners == 0)).any())
+    """Say whether this thread may have a team of threads: it has one, or there is a place for another."""
+    return not table[SHARED] or thread_ident() in table[OWNER : OWNER + TEAMS] or _place(table) is not None
+
+
+def _place(table: np.ndarray) -> int | None:
+    """Return where this thread can become an owner."""
+    for place in range(OWNER, OWNER + TEAMS):
+        if table[place] in (0, -thread_ident()):
+            return place
+    return None
 
 
 class _Owner:
@@ -109,15 +194,18 @@ _mine = threading.local()
 
 
 def own(table: np.ndarray) -> bool:
-    """Make this thread an owner, if there is a place; return whether it is one."""
-    ident = threading.get_ident()
+    """Make this thread an owner, if there is a place and the system gives it threads; return whether it is one."""
+    ident = thread_ident()
     with _owning:
-        owners = table[OWNER : OWNER + TEAMS].tolist()
-        if ident in owners:
+        if ident in table[OWNER : OWNER + TEAMS]:
             return True
-        if 0 in owners:
-            _mine.owner = _Owner(table, OWNER + owners.index(0), ident)
-        return 0 in owners
+        place = _place(table)
+        if place is not None and not _room_for_team():
+            table[ALLOWED] = 0
+            return False
+        if place is not None:
+            _mine.owner = _Owner(table, place, ident)
+        return place is not None
 
 
 _lender: Any = None
@@ -125,6 +213,8 @@ _lender: Any = None
 
 def must_borrow() -> bool:
     """Say whether a forced parallel call from this thread needs another thread's team."""
+    if threading.get_ident() != thread_ident():
+        return False  # greenlets: they do not wait for each other across threads of the system
     own_one = own(_tuning.settings.tables["auto"]) or getattr(_mine, "lends", False)
     return not own_one and layer() == "omp"
 
@@ -137,6 +227,8 @@ def lend(function: Callable[..., T], *args: Any) -> T:
         if _lender is None:
             from concurrent.futures import ThreadPoolExecutor
 
+            if not _room_for_team():
+                require()
             _lender = ThreadPoolExecutor(1, "fastrelu-parallel")
     threads = numba.get_num_threads()  # a number that each thread has of its own
 
@@ -145,7 +237,12 @@ def lend(function: Callable[..., T], *args: Any) -> T:
         numba.set_num_threads(threads)
         return function(*args)
 
-    result: T = _lender.submit(contextvars.copy_context().run, run).result()
+    try:
+        with own_stack():
+            future = _lender.submit(contextvars.copy_context().run, run)
+    except RuntimeError as error:  # it needs a thread, once, which a limit or the end of the interpreter forbids
+        refuse(str(error))
+    result: T = future.result()
     return result
 
 
@@ -169,7 +266,7 @@ def start() -> None:
 
 #: Held while we import Numba. A child forked in the middle of that would wait for ever for the import to end.
 numba_import = threading.RLock()
-_imported = False
+_numba: Any = None
 
 
 def import_numba() -> Any:
@@ -182,16 +279,16 @@ def import_numba() -> Any:
     of compilers in there. We ask for it here, where we hold no other: under the lock of compilers, where we import
     `_formulas`, we would wait for a thread that makes its first `njit`, and it for us.
     """
-    global _imported
-    if not _imported:  # else without the lock: a thread that compiles would wait for one that waits to fork
+    global _numba
+    if _numba is None:  # else without the lock: a thread that compiles would wait for one that waits to fork
         with numba_import, flags_kept():
             guard_forks()
-            import numba  # noqa: F401 itself first: a part of it alone, beside the whole in another thread, may fail
+            import numba  # itself first: a part of it alone, beside the whole in another thread, may fail
             from numba.core.registry import cpu_target
 
             _ = cpu_target.target_context
-            _imported = True
-    return sys.modules["numba"]
+            _numba = numba
+    return _numba
 
 
 def compiling_here() -> bool:
@@ -217,16 +314,17 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _forked_from_parallel, _owning, _lender
+    global _forked_from_parallel, _owning, _starting, _lender
     _after_fork()
+    _target.forget_other_threads()
     started = any(table[LAUNCHER] for table in _tuning.settings.tables.values())
     if started and (layer() != "tbb" or not _forked_from_main):
         _forked_from_parallel = True
-    _owning, _lender = threading.RLock(), None
+    _owning, _starting, _lender = threading.RLock(), threading.RLock(), None
     for table in _tuning.settings.tables.values():
         table[BUSY] = 0  # the thread that had set it is not in this process, nor are the owners
         table[OWNER : OWNER + TEAMS] = 0
-        table[OWNER] = threading.get_ident()
+        table[OWNER] = -thread_ident()
         if _forked_from_parallel:
             table[ALLOWED] = 0
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from . import _native
 from ._layout import (
     ALLOWED,
     FROM,
     IDENT,
+    INSTEAD,
     LIMIT,
     MINCORE,
     NEVER,
@@ -96,6 +98,12 @@ def system_function(name: str) -> int:
     return (ctypes.cast(function, ctypes.c_void_p).value or 0) if function else 0
 
 
+def _main_thread() -> int:
+    """Return the name of the main thread; one that is nobody's where it is not ours and gevent names threads."""
+    main = threading.main_thread()
+    return _native.thread_ident() if threading.current_thread() is main else main.ident or 0
+
+
 class Settings:
     """The process-wide choices. ``tables`` mirrors them, one array of words per CPU target, and ``recycler``."""
 
@@ -105,9 +113,10 @@ class Settings:
             table[ALLOWED] = 1
             table[IDENT] = ctypes.cast(ctypes.pythonapi.PyThread_get_thread_ident, ctypes.c_void_p).value or 0
             table[MINCORE] = system_function("mincore")
-            table[OWNER] = threading.main_thread().ident or 0
+            table[OWNER] = -_main_thread()
         self.tables["auto"][SHARED] = 1
         self.recycler = np.zeros(RECYCLER_WORDS, dtype=np.int64)
+        _native.keep(*self.tables.values(), self.recycler)
         self.recycler[USABLE] = system_function("malloc_usable_size")
         self.generation = 0  # of the choices, for whoever keeps what follows from them
         self.target = check_target(os.environ.get("FASTRELU_TARGET") or None, "FASTRELU_TARGET")
@@ -120,8 +129,8 @@ class Settings:
         """Write the thresholds to where the loops read them."""
         self.generation += 1
         minimum = {"auto": self.parallel_min_bytes, "serial": NEVER, "parallel": 0}
-        if self.target in ("serial", "parallel"):
-            minimum["auto"] = minimum[self.target]
+        instead = self.tables.get(self.target or "auto", self.tables["auto"])
+        self.tables["auto"][INSTEAD] = instead.ctypes.data
         for name, table in self.tables.items():
             table[PARALLEL_MIN] = min(minimum[name], NEVER)
             table[STREAMING_MIN] = min(self.streaming_min_bytes, NEVER)

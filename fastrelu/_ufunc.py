@@ -2,11 +2,12 @@
 
 Each ufunc holds for each of its types the same entry point, with a *slot* of its own as `data`: the words from
 which the loop learns its kernel, its thresholds and whether it is compiled yet (`_layout`). NumPy copies nothing
-of what it is given here, so that all of it lives as long as the process.
+of what it is given here, so that all of it is kept.
 """
 
 import copyreg
 import ctypes
+import functools
 import importlib
 from typing import Any
 
@@ -49,12 +50,13 @@ def _meet(ufunc: np.ufunc) -> None:
 
 
 _module = _native.new_module()
-_entry.emit(_module, compile_slot)
+_prepare = functools.partial(compile_slot, slots)
+_native.keep(_prepare, _meet)
+_entry.emit(_module, _prepare)
 _front.emit(_module)
 _ml_dtypes.emit(_module, _meet, _numpy[_DEFAULT_TYPE_RESOLVER])
 _code = _native.compile_module(_module)
 _entry_address = _code.get_function_address("entry")
-_keep: list[object] = []
 
 
 def front_address(name: str) -> int:
@@ -63,30 +65,31 @@ def front_address(name: str) -> int:
     return address
 
 
-def _new_slot(operation: str, target: str, kind: str, itemsize: int) -> int:
+def _new_slot(operation: str, kind: str, itemsize: int) -> int:
     """Return the address of a new slot for a type: its character, or its name where it has none yet."""
     slot = np.zeros(SLOT_WORDS, dtype=np.int64)
     slot[OPERANDS] = len(OPERATIONS[operation]) + 1
     slot[ITEMSIZE] = itemsize
-    slot[TABLE] = _tuning.settings.tables[target].ctypes.data
+    slot[TABLE] = _tuning.settings.tables["auto"].ctypes.data
     slot[INDEX] = len(slots)
-    slots.append((operation, kind, target, slot))
+    slots.append((operation, kind, slot))
+    _native.keep(slot)
     return slot.ctypes.data
 
 
-def make(operation: str, target: str, name: str, module: str) -> np.ufunc:
-    """Return a new ufunc of an operation for one target: "auto", "serial" or "parallel"."""
+def make(operation: str, module: str) -> np.ufunc:
+    """Return a new ufunc of an operation."""
     codes = typecodes(operation)
     operands = len(OPERATIONS[operation]) + 1
-    addresses = [_new_slot(operation, target, code, np.dtype(code).itemsize) for code in codes]
+    addresses = [_new_slot(operation, code, np.dtype(code).itemsize) for code in codes]
     data = (ctypes.c_void_p * len(codes))(*addresses)
     loops = (ctypes.c_void_p * len(codes))(*[_entry_address] * len(codes))
     types = bytes(np.dtype(code).num for code in codes for _ in range(operands))
-    document = f"{name}({', '.join(OPERATIONS[operation])})\n\nSee `fastrelu.{operation}`."
-    strings = name.encode(), document.encode()
-    _keep.append((loops, data, types, strings))
+    document = f"{operation}({', '.join(OPERATIONS[operation])})\n\nSee `fastrelu.{operation}`."
+    strings = operation.encode(), document.encode()
+    _native.keep((loops, data, types, strings))
     ufunc: np.ufunc = _from_func_and_data(loops, data, types, len(codes), operands - 1, 1, _NO_IDENTITY, *strings, 0)
-    _bfloat16_slots[ufunc] = _new_slot(operation, target, _ml_dtypes.NAME, _ml_dtypes.ITEMSIZE)
+    _bfloat16_slots[ufunc] = _new_slot(operation, _ml_dtypes.NAME, _ml_dtypes.ITEMSIZE)
     with needed("numpy"):
         _ml_dtypes.ask_first(ufunc, _code.get_function_address("resolve_types"), _numpy[_DEFAULT_TYPE_RESOLVER])
     try:

@@ -26,7 +26,7 @@ import fastrelu
 from fastrelu import _again, _dispatch, _large, ufuncs
 from fastrelu._bench.oracle import assert_same, expected
 
-from .helpers import BINARY, OPERATIONS, public, specials
+from .helpers import BINARY, OPERATIONS, in_context, public, specials
 
 #: The operands of each operation; those after `data` of them are parameters, with their defaults.
 PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -495,7 +495,7 @@ def _call(case: Case, memory: list[np.ndarray], apart: bool = False) -> tuple[An
     kwargs = {key: array(value) for key, value in case.kwargs.items()}
     out = array(case.out)
     if case.form == "raw":
-        function = ufuncs.of(case.name, case.target or "auto")
+        function = in_context(case.target, ufuncs.of(case.name))
         operands = [*data, *given.values()]
         if out is None:
             return function(*operands, **kwargs), None

@@ -17,6 +17,7 @@ import numpy as np
 
 import fastrelu
 from fastrelu._bench.oracle import ORACLES
+from fastrelu._target import forced
 
 try:
     from ml_dtypes import finfo
@@ -134,6 +135,16 @@ def per_unit(values: Sequence[Any], shape: Sequence[int], axis: int | None) -> l
 
 def public(name: str, twin: bool = False) -> Any:
     return getattr(fastrelu, name + "_" * twin)
+
+
+def in_context(target: str | None, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose loops run on a target, as those that a container calls."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with forced(target or "auto"):
+            return function(*args, **kwargs)
+
+    return call
 
 
 def in_threads(count: int, work: Callable[[int], object]) -> None:

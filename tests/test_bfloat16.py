@@ -19,6 +19,7 @@ import fastrelu  # noqa: E402
 from fastrelu import _kernels, _ml_dtypes, ufuncs  # noqa: E402
 from fastrelu._bench.oracle import ORACLES, assert_same, expected  # noqa: E402
 from fastrelu._layout import UNIT_BYTES  # noqa: E402
+from fastrelu._target import forced  # noqa: E402
 
 from .helpers import BINARY, OPERATIONS, PARAMETERS, TARGETS, pairs, public, run_python, specials, spread  # noqa: E402
 from .test_layouts import LAYOUTS, strided  # noqa: E402
@@ -131,7 +132,7 @@ def test_the_native_front_and_python_agree():
     for name in OPERATIONS:  # with defaults
         data = [grad, x] if name in BINARY else [x]
         default = [0.01, 0.01] if name.startswith("leaky_relu_") else [0.01] if "leaky" in name else [0.0]
-        wanted = expected(name, [*data, *default[: ufuncs.of(name, "auto").nin - len(data)]], BFLOAT16)
+        wanted = expected(name, [*data, *default[: ufuncs.of(name).nin - len(data)]], BFLOAT16)
         assert_same(public(name)(*data), wanted)
         assert_same(public(name)(*data, target="serial"), wanted)
 
@@ -238,9 +239,10 @@ def test_the_ufunc(name):
     ufunc = getattr(ufuncs, name)
     before = list(ufunc.types)
     operands = [spread(specials(BFLOAT16), 50) for _ in range(ufunc.nin)]
-    for each in (ufunc, ufuncs.of(name, "serial"), ufuncs.of(name, "parallel")):
-        assert_same(each(*operands), expected(name, operands, BFLOAT16))
-        assert each.resolve_dtypes((*[BFLOAT16] * ufunc.nin, None)) == (BFLOAT16,) * (ufunc.nin + 1)
+    for target in ("auto", "serial", "parallel"):
+        with forced(target):
+            assert_same(ufunc(*operands), expected(name, operands, BFLOAT16))
+    assert ufunc.resolve_dtypes((*[BFLOAT16] * ufunc.nin, None)) == (BFLOAT16,) * (ufunc.nin + 1)
     assert list(ufunc.types) == before, "NumPy lists no registered loops"
     assert pickle.loads(pickle.dumps(ufunc)) is ufunc
     assert copy.deepcopy(ufunc) is ufunc

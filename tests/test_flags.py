@@ -11,7 +11,7 @@ import pytest
 import fastrelu
 from fastrelu import ufuncs
 
-from .helpers import FLOATS, OPERATIONS, PARAMETERS, TARGETS, pairs, public, run_python, spread
+from .helpers import FLOATS, OPERATIONS, PARAMETERS, TARGETS, in_context, pairs, public, run_python, spread
 
 GLIBC_X86 = sys.platform == "linux" and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc"
 
@@ -45,7 +45,7 @@ def test_numpy_never_finds_a_flag(name, target, ways, stores):
         for parameters in PARAMETERS[name][::3]:
             with np.errstate(all="ignore"):
                 exact = [np.array(value).astype(dtype) for value in parameters]
-            raw = ufuncs.of(name, target or "auto")
+            raw = in_context(target, ufuncs.of(name))
             with np.errstate(all="raise"):
                 for views in zip(*map(layouts, plain), strict=True):
                     public(name)(*views, *parameters, target=target)

@@ -310,14 +310,14 @@ def test_a_wish_of_another_thread_for_the_same_loop():
         from fastrelu._layout import LAUNCHER, OWNER, WANTS
         fastrelu.relu(np.zeros(10))
         index, slot = next(
-            (k, slot) for k, (operation, kind, target, slot) in enumerate(_compile.slots)
-            if (operation, kind, target) == ("relu", "d", "auto")
+            (k, slot) for k, (operation, kind, slot) in enumerate(_compile.slots)
+            if (operation, kind) == ("relu", "d")
         )
         def other():
             slot[WANTS] = OWNER
         _threads.start_here = other
         slot[WANTS] = LAUNCHER
-        _compile.compile_slot(index)
+        _compile.compile_slot(_compile.slots, index)
         """,
         layer="omp",
         NUMBA_NUM_THREADS="4",

@@ -35,7 +35,7 @@ def code_of(dtype: np.dtype) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def _resolve(name: str, kinds: tuple[Any, ...], signature: Any, casting: Any) -> np.dtype:
-    dtype: np.dtype = ufuncs.of(name, "auto").resolve_dtypes(
+    dtype: np.dtype = ufuncs.of(name).resolve_dtypes(
         (*kinds, None), **({"signature": signature} if signature else {}), casting=casting
     )[-1]
     return dtype
@@ -61,7 +61,7 @@ def _usual_loop_dtype(name: str, kinds: tuple[Any, ...], out: np.dtype | None) -
 
 def _loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: Mapping[str, Any]) -> np.dtype:
     casting = kwargs.get("casting", "same_kind")
-    _, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name, "auto"), (), kwargs)
+    _, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name), (), kwargs)
     signature = kwargs.get("signature")
     if kwargs.get("dtype") is not None:
         if signature is not None:
