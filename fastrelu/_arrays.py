@@ -7,6 +7,7 @@ import sys
 from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ._ml_dtypes import bfloat16
 
@@ -75,3 +76,25 @@ def check_in_place(name: str, value: Any) -> None:
     """Raise TypeError for what a twin cannot write to: a list, or a number."""
     if kind(value) == "host" and not is_array(value):
         raise TypeError(f"{name} works in place and needs an array, not {type_name(value)}")
+
+
+def disjoint(array: Any) -> bool:
+    """Say whether no two elements of an array are one in memory, or partly so; also of views of a GPU's memory.
+
+    Where NumPy cannot tell with reasonable work, the answer is no.
+    """
+    shape, strides, itemsize = array.shape, array.strides, array.dtype.itemsize
+    reach = itemsize
+    for step, extent in sorted((abs(step), n) for step, n in zip(strides, shape, strict=True) if n > 1):
+        if step < reach:
+            break
+        reach += step * (extent - 1)
+    else:
+        return True
+    # Two elements at one place differ along some axis, and can be moved along it until one of them is the first there
+    ghost: Any = as_strided(np.empty(1, f"V{itemsize}"), shape, strides)  # nobody looks at its memory
+    meet: Any = np.shares_memory  # whose stub knows no other limit than 0
+    try:
+        return not any(meet(*np.split(ghost, [1], axis), max_work=10_000) for axis in range(ghost.ndim))
+    except np.exceptions.TooHardError:
+        return False

@@ -60,7 +60,7 @@ class Pass:
 
     def check_apart(self, argument: str, memory: np.ndarray) -> None:
         """Raise ValueError if an output shares memory with an input, with `out`, or with itself."""
-        if not _disjoint(memory):
+        if not _arrays.disjoint(memory):
             raise shared(self.name, argument)
         # The inputs as they are given: views of other types are copies by now
         for other in (*self.inputs.values(), self.out):
@@ -69,7 +69,7 @@ class Pass:
 
     def writable(self, out: np.ndarray) -> np.ndarray:
         """Return an output that kernels can write to, who write their own type and each element once, or a new one."""
-        return out if out.dtype == self.dtype and _disjoint(out) else np.empty(self.shape, self.dtype)
+        return out if out.dtype == self.dtype and _arrays.disjoint(out) else np.empty(self.shape, self.dtype)
 
     def run(self, key: _again.Key | None = None) -> Any:
         """Do it, and return what the caller gets; keep the job for calls with the same key."""
@@ -199,16 +199,6 @@ def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
     if (same and array.dtype == out.dtype) or not np.may_share_memory(array, out):
         return array
     return array.copy()
-
-
-def _disjoint(array: np.ndarray) -> bool:
-    """Say whether no two elements are one in memory; False also for some odd layouts in which none are."""
-    reach = array.itemsize
-    for step, extent in sorted((abs(step), n) for step, n in zip(array.strides, array.shape, strict=True) if n > 1):
-        if step < reach:
-            return False
-        reach += step * (extent - 1)
-    return True
 
 
 def call(

@@ -323,6 +323,20 @@ def test_any_view(data):
         assert_same(out, wanted)
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_whether_elements_share_memory_is_known(data):
+    """Compared with the bytes of every element, for strides of every kind."""
+    sides = st.lists(st.integers(0, 4), max_size=4)
+    shape = tuple(data.draw(sides))
+    strides = tuple(data.draw(st.lists(st.integers(-12, 12), min_size=len(shape), max_size=len(shape))))
+    size = data.draw(st.sampled_from([1, 2, 4]))
+    array = np.lib.stride_tricks.as_strided(np.zeros(1, f"u{size}"), shape, strides)
+    places = [sum(k * step for k, step in zip(index, strides, strict=True)) for index in np.ndindex(shape)]
+    occupied = [place + byte for place in places for byte in range(size)]
+    assert fastrelu._arrays.disjoint(array) == (len(set(occupied)) == len(occupied))
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_where(data):
