@@ -125,7 +125,9 @@ def locked(work: Callable[[], T]) -> T:
 
         # Numba's own lock: a second one around it would invite a deadlock with a thread that compiles other code
         with global_compiler_lock:
-            return work()
+            result = work()
+        _threads.hold_numba()
+        return result
 
     if _threads.compiling_here():
         return compiling()

@@ -223,7 +223,9 @@ def _plan_host(
         array.dtype == dtype for array, value in zip(arrays, operands, strict=True) if _arrays.is_array(value)
     ) and (out is None or out.dtype == dtype)
     path, obstacle = "ufunc", ""
-    if of_type and _in_one_piece(name, arrays, out, shape):
+    if out is not None and not _arrays.disjoint(out):
+        obstacle = "elements of the output are one in memory, which NumPy writes in its own order"
+    elif of_type and _in_one_piece(name, arrays, out, shape):
         if kwargs.get("where", True) is not True:
             obstacle = "where= makes NumPy run each stretch of True by itself"
     elif kwargs:

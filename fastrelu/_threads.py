@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
@@ -273,22 +274,51 @@ def import_numba() -> Any:
     """Import Numba in one thread at a time, and return it.
 
     A second one that begins in the middle of the package finds modules that are half there, or Python tells it of a
-    deadlock: of two threads whose first calls were forced to be parallel, one failed every other time.
-
-    Numba makes its context for the processor when it is first asked for, under a lock of its own, and takes the lock
-    of compilers in there. We ask for it here, where we hold no other: under the lock of compilers, where we import
-    `_formulas`, we would wait for a thread that makes its first `njit`, and it for us.
+    deadlock: of two threads whose first calls were forced to be parallel, one failed every other time. Where a thread
+    of the program imports a part of Numba meanwhile, both imports fail. To drop what there is of Numba and import it
+    anew, once the other has failed, helped most times, and left a Numba that compiles nothing the other times.
     """
     global _numba
+    if "numba" not in sys.modules:
+        sys.modules.update(_parts)
     if _numba is None:  # else without the lock: a thread that compiles would wait for one that waits to fork
         with numba_import, flags_kept():
             guard_forks()
-            import numba  # itself first: a part of it alone, beside the whole in another thread, may fail
-            from numba.core.registry import cpu_target
+            import numba  # itself first: a part of it alone, beside the whole in another thread, fails
 
-            _ = cpu_target.target_context
+            _make_context()
             _numba = numba
     return _numba
+
+
+#: The modules of Numba, in case a patch of `sys.modules` around a call drops them: it does not survive being two.
+_parts: dict[str, Any] = {}
+
+
+def hold_numba() -> None:
+    """Note what has been imported of Numba."""
+    _parts.update((name, module) for name, module in list(sys.modules.items()) if name.partition(".")[0] == "numba")
+
+
+def _make_context() -> None:
+    """Let Numba make its context for the processor, which it does when it is first asked for it.
+
+    It takes two locks for that: the first `njit` of a thread that of the context, then that of compilers; the first
+    `cfunc` the other way round. In either order we would wait for one of them, and it for us. So we do not wait for the
+    second while we hold the first.
+    """
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import CPUTarget, cpu_target
+
+    of_context = getattr(vars(CPUTarget)["_toplevel_target_context"], "_lock", None) or threading.RLock()
+    while "_toplevel_target_context" not in vars(cpu_target):
+        with global_compiler_lock:
+            if of_context.acquire(blocking=False):
+                try:
+                    _ = cpu_target.target_context
+                finally:
+                    of_context.release()
+        time.sleep(1e-4)
 
 
 def compiling_here() -> bool:

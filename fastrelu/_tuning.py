@@ -143,4 +143,4 @@ class Settings:
 if sys.maxsize != NEVER:
     raise ImportError("fastrelu needs a 64-bit Python")
 
-settings = Settings()
+settings: Settings = globals().get("settings") or Settings()  # the same after a reload: native code has its addresses
