@@ -1,7 +1,6 @@
 """Compiling on demand: what the entry point calls when a loop is not there yet. Imports Numba when it runs."""
 
 import functools
-import queue
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -112,10 +111,9 @@ def compile_slot(slots: Slots, index: int) -> None:
 def locked(work: Callable[[], T]) -> T:
     """Compile something under Numba's compiler lock, out of reach of Ctrl-C.
 
-    An exception in the middle of importing Numba, or of filling its tables of types, would leave the process unable
-    to compile anything, and signals reach the main thread; the stack of a thread may be as small as its program likes.
-    So the work is done by a thread of ours. Ctrl-C ends the wait for it, at once, and what was being compiled is ready
-    for the next call.
+    An exception in the middle of filling Numba's tables of types would leave the process unable to compile anything.
+    So a thread of ours does the work. Ctrl-C ends the wait for it, at once, and what was being compiled is ready for
+    the next call.
     """
 
     @flags_kept()
@@ -129,23 +127,7 @@ def locked(work: Callable[[], T]) -> T:
         _threads.hold_numba()
         return result
 
-    if _threads.compiling_here():
-        return compiling()
-    results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-
-    def guarded() -> None:
-        try:
-            results.put((compiling(), None))
-        except BaseException as failure:  # raised in the caller's thread below
-            results.put((None, failure))
-
-    if not _threads.started("fastrelu-compile", guarded):
-        return compiling()
-    result, failure = results.get()
-    if failure is not None:
-        raise failure
-    value: T = result
-    return value
+    return compiling() if _threads.compiling_here() else _threads.elsewhere("fastrelu-compile", compiling)
 
 
 def provide(target: str, place: int) -> None:

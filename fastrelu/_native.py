@@ -1,5 +1,6 @@
 """Native code at import, from llvmlite alone: what `_entry` and `_front` emit becomes one compiled module."""
 
+import _thread
 import contextlib
 import ctypes
 import functools
@@ -22,6 +23,8 @@ numpy_functions = ctypes.cast(pointer(_ARRAY_API, None), ctypes.POINTER(ctypes.c
 _incref = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))
 #: Names the calling thread as native code does. `threading.get_ident` names a greenlet where gevent has patched it.
 thread_ident = ctypes.PYFUNCTYPE(ctypes.c_size_t)(("PyThread_get_thread_ident", ctypes.pythonapi))
+#: The system's, which makes a thread of it wait; also where gevent has patched `threading`, whose locks cannot.
+Lock = _thread.RLock
 
 
 def keep(*objects: object) -> None:

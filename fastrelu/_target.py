@@ -5,8 +5,6 @@ as its own tables have rows for ufuncs. So a target is not a ufunc: it is forced
 thread, which look themselves up in a list that `forced` writes.
 """
 
-import threading
-
 import numpy as np
 
 from . import _native, _tuning
@@ -18,7 +16,7 @@ _name = {address: name for name, address in _address.items()}
 #: All that were ever made, last one first in the list. Loops of other threads may read any of them, at any time.
 _forces: list[np.ndarray] = []
 _of_thread: dict[int, np.ndarray] = {}
-_lock = threading.RLock()  # a finaliser may call while it is held
+_lock = _native.Lock()  # a finaliser may call while it is held
 
 
 def chosen(target: str | None) -> str | None:
@@ -77,7 +75,7 @@ def _mine() -> np.ndarray:
 def forget_other_threads() -> None:
     """In a forked child, drop what other threads had forced, and a lock that one of them may have held."""
     global _lock
-    _lock = threading.RLock()
+    _lock = _native.Lock()
     ident = _native.thread_ident()
     for other in [each for each in _of_thread if each != ident]:
         force = _of_thread.pop(other)

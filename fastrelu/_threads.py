@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib
 import os
+import queue
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ import numpy as np
 
 from . import _target, _tuning
 from ._layout import ALLOWED, BUSY, LAUNCHER, OWNER, SHARED, TEAMS
-from ._native import flags_kept, thread_ident
+from ._native import Lock, flags_kept, thread_ident
 
 T = TypeVar("T")
 
@@ -62,9 +63,11 @@ def thread_count() -> int:
     return int(import_numba().get_num_threads())
 
 
+_mine = threading.local()
+
 #: Bytes of stack of our own threads, in which Numba and LLVM compile: what main threads usually have.
 STACK_BYTES = 8 << 20
-_starting = threading.RLock()
+_starting = Lock()
 
 
 @contextlib.contextmanager
@@ -90,17 +93,39 @@ def started(name: str, function: Callable[..., object], *args: Any) -> bool:
     return True
 
 
+def elsewhere(name: str, work: Callable[[], T]) -> T:
+    """Do in a thread of ours, if there can be one, what no signal may interrupt or what takes much stack."""
+    if getattr(_mine, "is_ours", False):
+        return work()
+    results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        _mine.is_ours = True
+        try:
+            results.put((work(), None))
+        except BaseException as failure:  # raised in the caller's thread below
+            results.put((None, failure))
+
+    if not started(name, run):
+        return work()
+    result, failure = results.get()
+    if failure is not None:
+        raise failure
+    value: T = result
+    return value
+
+
 _no_team: str | None = None
 
 
 def _room_for_team() -> bool:
-    """Say whether the system lets this process start a team of threads, and note if not.
+    """Say whether the system lets this process start a team of threads, and note why automatic calls do without.
 
     OpenMP and tbb end the process when it does not. So as many threads are started and ended here; twice as many, since
     the system counts an ended one for a moment longer. Natively: threads of Python may be greenlets, and take longer.
     """
     global _no_team
-    _no_team = None
+    before, _no_team = _no_team, None
     if sys.platform == "linux":
         import_numba()
         from numba.core import config
@@ -123,6 +148,8 @@ def _room_for_team() -> bool:
                 "the system starts no more threads for this process or its user; "
                 "raise the limit (ulimit -u, or the container's limit of processes)"
             )
+    if _no_team is not before:
+        _tuning.settings.tables["auto"][ALLOWED] = _no_team is None
     return _no_team is None
 
 
@@ -152,8 +179,8 @@ def unavailable() -> str | None:
             "Numba runs on its workqueue layer, which aborts the process when two threads use it; "
             "install tbb, or set NUMBA_THREADING_LAYER=omp"
         )
-    if _no_team is not None and _room_for_team():  # again
-        _tuning.settings.tables["auto"][ALLOWED] = 1
+    if _no_team is not None:
+        _room_for_team()
     return _no_team
 
 
@@ -190,8 +217,7 @@ class _Owner:
             table[place] = 0
 
 
-_owning = threading.RLock()  # the end of another _Owner may come while it is held
-_mine = threading.local()
+_owning = Lock()  # the end of another _Owner may come while it is held
 
 
 def own(table: np.ndarray) -> bool:
@@ -201,12 +227,10 @@ def own(table: np.ndarray) -> bool:
         if ident in table[OWNER : OWNER + TEAMS]:
             return True
         place = _place(table)
-        if place is not None and not _room_for_team():
-            table[ALLOWED] = 0
+        if place is None or not _room_for_team():
             return False
-        if place is not None:
-            _mine.owner = _Owner(table, place, ident)
-        return place is not None
+        _mine.owner = _Owner(table, place, ident)
+        return True
 
 
 _lender: Any = None
@@ -262,11 +286,13 @@ def start() -> None:
     """Start the threading layer."""
     from numba.np.ufunc import parallel
 
+    with contextlib.suppress(ImportError):  # which Numba imports in there, on a stack that may be small
+        elsewhere("fastrelu-import", lambda: importlib.import_module("multiprocessing.synchronize"))
     parallel._launch_threads()
 
 
 #: Held while we import Numba. A child forked in the middle of that would wait for ever for the import to end.
-numba_import = threading.RLock()
+numba_import = Lock()
 _numba: Any = None
 
 
@@ -278,17 +304,21 @@ def import_numba() -> Any:
     of the program imports a part of Numba meanwhile, both imports fail. To drop what there is of Numba and import it
     anew, once the other has failed, helped most times, and left a Numba that compiles nothing the other times.
     """
-    global _numba
     if "numba" not in sys.modules:
         sys.modules.update(_parts)
     if _numba is None:  # else without the lock: a thread that compiles would wait for one that waits to fork
-        with numba_import, flags_kept():
-            guard_forks()
-            import numba  # itself first: a part of it alone, beside the whole in another thread, fails
-
-            _make_context()
-            _numba = numba
+        elsewhere("fastrelu-import", _import)
     return _numba
+
+
+def _import() -> None:
+    global _numba
+    with numba_import, flags_kept():
+        guard_forks()
+        import numba  # itself first: a part of it alone, beside the whole in another thread, fails
+
+        _make_context()
+        _numba = numba
 
 
 #: The modules of Numba, in case a patch of `sys.modules` around a call drops them: it does not survive being two.
@@ -310,7 +340,7 @@ def _make_context() -> None:
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import CPUTarget, cpu_target
 
-    of_context = getattr(vars(CPUTarget)["_toplevel_target_context"], "_lock", None) or threading.RLock()
+    of_context = getattr(vars(CPUTarget)["_toplevel_target_context"], "_lock", None) or Lock()
     while "_toplevel_target_context" not in vars(cpu_target):
         with global_compiler_lock:
             if of_context.acquire(blocking=False):
@@ -350,7 +380,7 @@ def _after_fork_in_child() -> None:
     started = any(table[LAUNCHER] for table in _tuning.settings.tables.values())
     if started and (layer() != "tbb" or not _forked_from_main):
         _forked_from_parallel = True
-    _owning, _starting, _lender = threading.RLock(), threading.RLock(), None
+    _owning, _starting, _lender = Lock(), Lock(), None
     for table in _tuning.settings.tables.values():
         table[BUSY] = 0  # the thread that had set it is not in this process, nor are the owners
         table[OWNER : OWNER + TEAMS] = 0
