@@ -274,7 +274,7 @@ def config_lines() -> list[tuple[str, str]]:
         ("parallel_min_bytes", f"{settings.parallel_min_bytes:,}"),
         ("streaming_min_bytes", f"{settings.streaming_min_bytes:,}"),
         ("recycle_bytes", f"{settings.recycle_bytes:,}; {_outputs.describe()}"),
-        ("compiled code", str(_cache.folder() or "not kept: no folder can be written")),
+        ("compiled code", _cache.describe()),
         ("gpu", _cuda.status_line()),
     ]
 
