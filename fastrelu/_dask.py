@@ -7,18 +7,20 @@ whole bytes. Arrays that are chunked otherwise are rechunked for the pass, and t
 import functools
 import math
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+# Dask itself is looked up, and never imported: who freezes a program would get it, and all that it can use, with us
 from ._masks import MaskPass
 from ._operations import MASKED
 
 
 def call(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None, **options: Any) -> Any:
     """Return the lazy result, or results, of a function with masks."""
-    import dask.array as da
+    da: Any = sys.modules["dask.array"]
 
     if name not in MASKED:
         raise TypeError(f"{name}: Dask arrays are not accepted; call it on each block, as map_blocks and reduction do")
@@ -86,7 +88,7 @@ def _block(name: str, target: str | None, *arguments: Any) -> Any:
 
 def _blocks(name: str, target: str | None, arguments: list[Any], ndim: int, dtype: np.dtype) -> Any:
     """Call a function on each block of rows. A mask has as many blocks, of other lengths."""
-    import dask.array as da
+    da: Any = sys.modules["dask.array"]
 
     indices = [tuple(range(each.ndim)) if hasattr(each, "chunks") else None for each in arguments]
     pairs = [item for pair in zip(arguments, indices, strict=True) for item in pair]

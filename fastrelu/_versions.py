@@ -22,6 +22,13 @@ def needed(package: str) -> Iterator[None]:
         raise ImportError(f"fastrelu supports {SUPPORTED}; {found}: {error}") from error
 
 
+if "__compiled__" in globals():  # by Nuitka. Else the first call fails at best, and returns memory as it was at worst
+    raise ImportError(
+        "Numba compiles the bytecode of fastrelu, and Nuitka has left none: pass it "
+        "--noinclude-custom-mode=fastrelu:bytecode, and the same for numba"
+    )
+
+
 def _state_of_package() -> tuple[int, int, int] | None:
     """Return what tells whether the package's folder has got or lost a file. In an archive there is no folder."""
     try:

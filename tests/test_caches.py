@@ -1,14 +1,24 @@
-"""Cache folders as production has them: read-only, full, damaged, shared. Each trial runs in a process of its own."""
+"""Cache folders as production has them: read-only, full, damaged, shared, of others; and programs without our files."""
 
+import compileall
+import functools
+import hashlib
 import os
+import pickle
 import platform
+import runpy
 import shutil
+import stat
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import fastrelu
+from fastrelu import _cache, _versions
 
 from .children import CHECK, python
 
@@ -32,7 +42,14 @@ if hasattr(ctypes.CDLL(None), "capset"):
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0
 """
+#: Makes a change of the formula of Leaky ReLU visible: -1.0 with a slope of 0.5 gives -1.5, no longer -0.5.
+FORMULA = "= x * negative_slope", "= x - negative_slope"
+SLOPED = "import numpy as np, fastrelu; print(fastrelu.leaky_relu(np.array([-1.0]), 0.5)[0])"
 needs_permissions = pytest.mark.skipif(sys.platform != "linux", reason="permissions hold for root elsewhere")
+
+
+needs_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives files away")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are not looked at")
 
 
 def kept(folder: Path) -> dict[str, bytes]:
@@ -44,6 +61,11 @@ def copied(folder: Path) -> Path:
     source = os.path.dirname(fastrelu.__file__)
     shutil.copytree(source, folder / "fastrelu", ignore=shutil.ignore_patterns("__pycache__", "_bench", "_cuda"))
     return folder
+
+
+def change_formula(root: Path) -> None:
+    formulas = root / "fastrelu" / "_formulas.py"
+    formulas.write_text(formulas.read_text().replace(*FORMULA))
 
 
 def test_a_file_damaged_anywhere(tmp_path):
@@ -228,8 +250,7 @@ def test_an_editable_installation(tmp_path):
     assert float(python(code, **ours).stdout) == -0.5
     old = set(kept(root / "fastrelu" / "__pycache__"))
     assert any(name.startswith("fastrelu-leaky_relu-float64-") for name in old)
-    formulas = root / "fastrelu" / "_formulas.py"
-    formulas.write_text(formulas.read_text().replace("= x * negative_slope", "= x - negative_slope"))
+    change_formula(root)
     assert float(python(code, **ours).stdout) == -1.5
     assert float(python(code, **ours).stdout) == -1.5
 
@@ -238,16 +259,402 @@ def test_inside_an_archive(tmp_path):
     """As zipped applications carry it: its new version never runs the old one's code."""
     root = copied(tmp_path / "source")
     archive = tmp_path / "application.zip"
-    code = "import numpy as np, fastrelu; print(fastrelu.leaky_relu(np.array([-1.0]), 0.5)[0])"
 
     def run():
         archive.unlink(missing_ok=True)
         shutil.make_archive(str(archive.with_suffix("")), "zip", root)
         home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "NUMBA_CACHE_DIR": ""}
-        return float(python(code, PYTHONPATH=str(archive), PYTHONSAFEPATH="1", **home).stdout)
+        return float(python(SLOPED, PYTHONPATH=str(archive), PYTHONSAFEPATH="1", **home).stdout)
 
     if (first := run()) != -0.5:
         pytest.fail(f"{first}, before any change")
-    formulas = root / "fastrelu" / "_formulas.py"
-    formulas.write_text(formulas.read_text().replace("= x * negative_slope", "= x - negative_slope"))
+    change_formula(root)
     assert run() == -1.5
+
+
+@pytest.fixture
+def entry(tmp_path, monkeypatch):
+    """Return what reads a file of a trusted folder, as `load` does, and the file."""
+    if sys.platform != "win32":
+        monkeypatch.setattr(_cache, "_above_us", lambda: frozenset(map(str, tmp_path.parents)))
+    folder = tmp_path / "fastrelu"
+    folder.mkdir(mode=0o755)
+    file = folder / "entry"
+    file.write_bytes(hashlib.sha256(b"code").digest() + b"code")
+    file.chmod(0o644)
+    read = functools.partial(_cache._read, str(folder), "entry")
+    assert read() == b"code"
+    return SimpleNamespace(read=read, file=file, folder=folder, parent=tmp_path)
+
+
+@posix
+@pytest.mark.parametrize("place", ["file", "folder", "parent"])
+def test_nothing_is_read_that_others_can_write(entry, place, monkeypatch):
+    where, others = getattr(entry, place), 0o777 if place != "file" else 0o666
+    for mode, trusted in {0o700: True, 0o755: True, others: False, others | stat.S_ISVTX: place == "parent"}.items():
+        where.chmod(mode)
+        assert (entry.read() is not None) == trusted, oct(mode)
+        assert (_cache._distrusted(str(entry.folder)) is None) == (trusted or place == "file")
+    monkeypatch.setattr(_cache, "_is_private", lambda user, group: False)
+    where.chmod(0o775)
+    assert entry.read() is None
+    assert place == "file" or "can be written by group" in _cache._distrusted(str(entry.folder))
+
+
+@needs_root
+@pytest.mark.parametrize("place", ["file", "folder", "parent"])
+def test_nothing_is_read_that_belongs_to_others(entry, place):
+    """Nor what an unknown user has, as whom a container shows all who are not in it."""
+    where = getattr(entry, place)
+    for user in (1234, 65534):
+        os.chown(where, user, user)
+        for mode in (0o755, 0o700, 0o1777):
+            where.chmod(mode)
+            assert entry.read() is None
+    assert place == "file" or "belongs to user 65534" in _cache._distrusted(str(entry.folder))
+    os.chown(where, 0, 1234)
+    where.chmod(0o755)
+    assert entry.read() == b"code"
+
+
+@posix
+def test_nothing_is_read_that_is_no_file(entry):
+    """Nor does a call wait for one who writes to a pipe, or read on and on."""
+    elsewhere = entry.file.rename(entry.parent / "elsewhere")
+    os.mkfifo(entry.file)
+    assert entry.read() is None
+    entry.file.unlink()
+    for target in (elsewhere, "/dev/zero", "/dev/full", entry.file):
+        entry.file.symlink_to(target)
+        assert entry.read() is None
+        entry.file.unlink()
+    entry.file.mkdir()
+    assert entry.read() is None
+    entry.file.rmdir()
+    elsewhere.rename(entry.file)
+    assert entry.read() == b"code"
+    payload = b"x" * (_cache.MAX_BYTES + 1)
+    entry.file.write_bytes(hashlib.sha256(payload).digest() + payload)
+    assert entry.read() is None
+    os.truncate(entry.file, 1 << 40)  # of which the disk has nothing
+    assert entry.read() is None
+
+
+@posix
+def test_links_on_the_way_to_a_folder(entry):
+    """They count for where they lead: there, nobody but us can change anything."""
+    link = entry.parent / "link"
+    link.symlink_to(entry.folder, target_is_directory=True)
+    assert _cache._read(str(link), "entry") == b"code"
+    assert _cache._read("fastrelu", "nothing") is None
+    loop = entry.parent / "loop"
+    loop.symlink_to(loop)
+    assert _cache._read(str(loop / "fastrelu"), "entry") is None
+
+
+@posix
+def test_the_group_of_one_user(entry, monkeypatch):
+    """Where systems give each user a group and the umask 0002, what that group can write is still the user's alone."""
+    import grp
+    import pwd
+
+    alice = SimpleNamespace(pw_name="alice", pw_gid=1000)
+    monkeypatch.setattr(os, "getresuid", lambda: (1000, 1000, 1000), raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda user: {1000: alice}[user])
+
+    def trusted(mode, owner=1000, group=1000, name="alice", members=(), lists=()):
+        _cache._is_private.cache_clear()
+        monkeypatch.setattr(grp, "getgrgid", lambda gid: {group: SimpleNamespace(gr_name=name, gr_mem=members)}[gid])
+        monkeypatch.setattr(os, "listxattr", lambda place: list(lists), raising=False)
+        status = os.stat_result((mode, 0, 0, 1, owner, group, 0, 0, 0, 0))
+        return _cache._writers(status, str(entry.folder)) is None
+
+    try:
+        assert trusted(0o775)
+        assert trusted(0o664)
+        assert trusted(0o775, members=["alice"])
+        assert trusted(0o775, owner=0)
+        assert trusted(0o755, lists=["system.posix_acl_access"])
+        assert not trusted(0o777)
+        assert not trusted(0o775, members=["alice", "bob"])
+        assert not trusted(0o775, members=["bob"])
+        assert not trusted(0o775, name="users")
+        assert not trusted(0o775, group=100)
+        assert not trusted(0o775, owner=1001)
+        assert not trusted(0o775, lists=["system.posix_acl_access"])
+        alice.pw_gid = 100
+        assert not trusted(0o775)
+        monkeypatch.setattr(os, "getresuid", lambda: (1001, 1001, 1001), raising=False)  # whom no one knows
+        assert not trusted(0o775, owner=1001)
+        alice.pw_gid = 0
+        monkeypatch.setattr(pwd, "getpwuid", lambda user: alice)
+        monkeypatch.setattr(os, "getresuid", lambda: (0, 0, 0), raising=False)  # the group of systems' own accounts
+        assert not trusted(0o775, owner=0, group=0)
+    finally:
+        _cache._is_private.cache_clear()
+
+
+@needs_root
+@needs_permissions
+def test_a_server_gives_up_its_rights(tmp_path):
+    """Owners count for the user that a process has when it reads, and for one that it has only set aside."""
+    tmp_path.chmod(0o755)
+    for folder in (*tmp_path.parents,)[:2]:  # pytest's own, for root alone
+        folder.chmod(0o755)
+    python(CALLS, NUMBA_CACHE_DIR=str(tmp_path))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 65534, 65534)
+    python(
+        COUNTED
+        + CHECK
+        + f"""
+import os
+check(10, names=["leaky_relu"])  # now all modules are there
+root, theirs = (os.stat(place) for place in ({str(tmp_path)!r}, {str(theirs)!r}))
+trusted = lambda status: _cache._writers(status, "") is None
+assert trusted(root) and not trusted(theirs)
+os.seteuid(65534)
+assert trusted(root) and not trusted(theirs)
+os.seteuid(0)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+assert trusted(root) and trusted(theirs)
+check(10, names=["relu"])
+assert not compiled
+""",
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+
+
+class Foreign:
+    """What leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@posix
+@pytest.mark.parametrize("how", ["open", pytest.param("other", marks=needs_root)])
+def test_foreign_code_is_never_run(tmp_path, how):
+    """It is compiled anew, and kept in the next folder, and nothing is written where others can write."""
+    cache, home, mark = tmp_path / "cache", tmp_path / "home", tmp_path / "mark"
+    cache.mkdir()
+    home.mkdir()
+    environment = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "NUMBA_CACHE_DIR": str(cache)}
+    root = copied(tmp_path / "site")
+    (root / "fastrelu" / "__pycache__").mkdir(mode=0o555)
+    environment |= {"PYTHONPATH": str(root), "PYTHONSAFEPATH": "1"}
+    code = UNPRIVILEGED + COUNTED + CHECK + "check(10, names=['relu'])\nprint(len(compiled))"
+    (root / "fastrelu" / "__pycache__").chmod(0o555)
+    everything = int(python(code, **environment).stdout)
+    names = kept(cache).keys()
+    assert len(names) == everything > 0
+    payload = pickle.dumps(Foreign(mark))
+    folder = cache / "fastrelu"
+    for name in names:
+        (folder / name).write_bytes(hashlib.sha256(payload).digest() + payload)
+    if how == "open":
+        folder.chmod(0o777)
+    else:
+        os.chown(folder, 1234, 1234)
+    before = kept(cache)
+    assert int(python(code, **environment).stdout) == everything
+    assert not mark.exists()
+    assert kept(cache) == before
+    assert kept(home).keys() == names
+    assert int(python(code, **environment).stdout) == 0
+    told = python("import fastrelu; fastrelu.show_config()", **environment).stdout
+    reason = "can be written by everybody" if how == "open" else "belongs to user 1234"
+    assert f"{home / 'numba' / 'fastrelu'}; {folder} {reason}" in told
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_others_may_read_what_the_umask_lets_them(tmp_path, umask):
+    """And never write, so that what we have made passes our own check."""
+    cache = tmp_path / "not" / "there"
+    code = f"import os; os.umask({umask})\n" + COUNTED + CHECK + "check(10, names=['relu'])\nprint(len(compiled))"
+    count = int(python(code, NUMBA_CACHE_DIR=str(cache)).stdout)
+    made = [tmp_path / "not", *(tmp_path / "not").rglob("*")]
+    files = [path for path in made if path.is_file()]
+    assert len(files) == count > 0
+    for path in made:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o644 if path in files else 0o755) & ~umask
+    assert int(python(code, NUMBA_CACHE_DIR=str(cache)).stdout) == 0
+
+
+#: Imports the package from memory: no file, no folder, and a list of modules only if LISTED.
+FROM_MEMORY = """
+import importlib.abc, importlib.util, pathlib, pkgutil, sys
+source = pathlib.Path(SOURCE)
+class Memory(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    codes = {}
+    for path in source.glob("*.py"):
+        codes["fastrelu" if path.stem == "__init__" else "fastrelu." + path.stem] = path.read_text()
+    def find_spec(self, name, path=None, target=None):
+        if name not in self.codes:
+            return None
+        spec = importlib.util.spec_from_loader(name, self, origin="/nowhere/" + name, is_package=name == "fastrelu")
+        spec.has_location = True
+        return spec
+    def get_source(self, name):
+        return self.codes[name]
+    def get_code(self, name):
+        return compile(self.codes[name], name, "exec") if LISTED != "compiled" else None
+    def exec_module(self, module):
+        exec(compile(self.codes[module.__name__], module.__name__, "exec"), module.__dict__)
+sys.meta_path.insert(0, Memory())
+class Listing:
+    def iter_modules(self, prefix=""):
+        return [(prefix + name.partition(".")[2], False) for name in Memory.codes if "." in name]
+if LISTED:
+    sys.path_hooks.insert(0, lambda path: Listing() if path == "/nowhere" else (_ for _ in ()).throw(ImportError))
+import fastrelu
+fastrelu.__path__ = ["/nowhere"]
+"""
+
+
+@pytest.mark.parametrize("listed", [True, False, "compiled"])
+def test_modules_without_files(tmp_path, listed):
+    """Frozen applications bring code alone. Where not even that can be read, as of modules in C, nothing is kept."""
+    root = copied(tmp_path / "source")
+    code = FROM_MEMORY.replace("SOURCE", repr(str(root / "fastrelu"))).replace("LISTED", repr(listed)) + COUNTED
+    code += "import numpy as np\nprint(fastrelu.leaky_relu(np.array([-1.0]), 0.5)[0], len(compiled), _cache.describe())"
+
+    def run():
+        value, count, said = python(code, NUMBA_CACHE_DIR=str(tmp_path / "cache")).stdout.split(maxsplit=2)
+        return float(value), int(count), said.startswith("not kept")
+
+    value, everything, lost = run()
+    assert value == -0.5
+    assert everything > 0
+    assert lost == (listed is not True)
+    assert len(kept(tmp_path / "cache") if not lost else {}) == (0 if lost else everything)
+    assert run() == (-0.5, everything if lost else 0, lost)
+    change_formula(root)
+    assert run()[0] == -1.5
+
+
+@pytest.mark.parametrize("error", ["OSError", "NotImplementedError", "ModuleNotFoundError", "KeyError"])
+def test_no_key(tmp_path, error):
+    """Whatever is raised where our modules are read costs a compile, never a call."""
+    result = python(
+        f"""
+        from fastrelu import _cache
+        def fail(*args): raise {error}
+        _cache.files = _cache.importlib.util.find_spec = fail
+        """
+        + textwrap.indent(CALLS, " " * 8)
+        + """
+        import fastrelu
+        fastrelu.show_config()
+        """,
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+    assert "not kept: the package cannot be read" in result.stdout
+    assert not kept(tmp_path)
+
+
+@posix
+@pytest.mark.parametrize("where", ["removed/cache", "a\nline", "\udcff", "x" * 5000, "file/cache", "~/cache"])
+def test_odd_names_of_folders(tmp_path, where):
+    """Among them a relative one, in a working directory that is gone."""
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "gone").mkdir()
+    environment = {"HOME": "nowhere", "XDG_CACHE_HOME": "relative", "NUMBA_CACHE_DIR": where}
+    code = f"import os; os.chdir({str(tmp_path / 'gone')!r}); os.rmdir(os.getcwd())\n"
+    python((code if "removed" in where else f"import os; os.chdir({str(tmp_path)!r})\n") + CALLS, **environment)
+    assert not (tmp_path / "relative").exists()
+
+
+def test_compiled_modules_alone(tmp_path):
+    """An installation of `.pyc` files, whose sources are gone."""
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONSAFEPATH": "1"}
+
+    def run(name, change):
+        root = copied(tmp_path / name)
+        if change:
+            change_formula(root)
+        assert compileall.compile_dir(root, quiet=2, legacy=True)
+        for source in root.rglob("*.py"):
+            source.unlink()
+        code = COUNTED + SLOPED + "; print(len(compiled))"
+        value, count = python(code, PYTHONPATH=str(root), **environment).stdout.split()
+        return float(value), int(count)
+
+    value, everything = run("old", False)
+    assert (value, everything > 0) == (-0.5, True)
+    assert run("new", True) == (-1.5, everything)
+    value, count = (
+        python(COUNTED + SLOPED + "; print(len(compiled))", PYTHONPATH=str(tmp_path / "old"), **environment)
+    ).stdout.split()
+    assert (float(value), int(count)) == (-0.5, 0)
+
+
+@pytest.mark.parametrize("when", ["before the first call", "between calls"])
+def test_installed_anew_under_a_running_process(tmp_path, when):
+    """What the old version goes on to compile is never found by the new one, nor the other way round."""
+    root = copied(tmp_path / "site")
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(root), "PYTHONSAFEPATH": "1"}
+    first = "" if when == "before the first call" else "fastrelu.leaky_relu(np.ones(1, np.float32), 0.5)"
+    running = f"""
+        import os, numpy as np, fastrelu
+        from fastrelu import _formulas
+        {first}
+        file = {str(root / "fastrelu" / "_formulas.py")!r}
+        with open(file) as old, open(file + ".new", "w") as new:
+            new.write(old.read().replace(*{FORMULA!r}))
+        os.replace(file + ".new", file)
+        print(fastrelu.leaky_relu(np.array([-1.0]), 0.5)[0])
+        """
+    assert float(python(running, **environment).stdout) == -0.5
+    if when == "before the first call":
+        assert not kept(tmp_path / "cache") if (tmp_path / "cache").exists() else True
+    assert not [name for name in kept(tmp_path) if name.startswith("fastrelu-leaky_relu-float64")]
+    assert float(python(SLOPED, **environment).stdout) == -1.5
+    assert float(python(SLOPED, **environment).stdout) == -1.5
+
+
+def test_compiled_to_c():
+    """Numba needs bytecode, so that Nuitka must leave it. That is said at once."""
+    with pytest.raises(ImportError, match="--noinclude-custom-mode=fastrelu:bytecode"):
+        runpy.run_path(_versions.__file__, {"__compiled__": object()})
+
+
+def test_a_frozen_application(tmp_path):
+    """Made by PyInstaller: masks, sums and a user's compiled code too, and a second start compiles nothing."""
+    pytest.importorskip("PyInstaller")
+    (tmp_path / "app.py").write_text(
+        textwrap.dedent(
+            """
+            import numba, numpy as np, fastrelu, fastrelu._numba
+            fastrelu._numba.init()
+            x = np.linspace(-1, 1, 3_000_000, dtype="f4")
+            result, mask = fastrelu.relu_with_mask(x)
+            assert (result == np.maximum(x, 0)).all() and (fastrelu.relu(x) == result).all()
+            assert (fastrelu.relu_backward_from_mask(x, mask) == result).all()
+            assert fastrelu.count_active(x[:, None]).tolist() == [(x > 0).sum()]
+            user = numba.njit(lambda a: fastrelu.relu(a) + 1)
+            assert user(np.array([-1.0, 2.0])).tolist() == [1, 3]
+            fastrelu.show_config()
+            """
+        )
+    )
+    root = os.path.dirname(os.path.dirname(fastrelu.__file__))
+    command = [sys.executable, "-m", "PyInstaller", "--log-level", "ERROR", "--paths", root, "app.py"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "home"), "NUMBA_CACHE_DIR": ""}
+    start = functools.partial(
+        subprocess.run, [tmp_path / "dist/app/app"], env=environment, cwd=tmp_path, check=True, text=True
+    )
+    wanted = tmp_path / "home" / "numba" / "fastrelu"
+    assert f"compiled code        {wanted}" in start(capture_output=True).stdout
+    state = lambda: {path.name: path.stat().st_mtime_ns for path in wanted.iterdir()}  # noqa: E731
+    assert (before := state())
+    start(capture_output=True)
+    assert state() == before

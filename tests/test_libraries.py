@@ -1,5 +1,9 @@
 """Real use inside other libraries."""
 
+import ast
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -68,3 +72,17 @@ def test_pandas_keeps_its_labels():
     pd.testing.assert_series_equal(result, pd.Series([0.0, 2.0], index=["a", "b"], name="z"))
     frame = pd.DataFrame({"u": [-1.0, 2.0], "v": [3.0, -4.0]})
     pd.testing.assert_frame_equal(fastrelu.leaky_relu(frame, 0.5), pd.DataFrame({"u": [-0.5, 2.0], "v": [3.0, -2.0]}))
+
+
+def test_no_library_is_imported():
+    """Not in functions either: who freezes a program gets with it all that is imported anywhere."""
+    known = {*sys.stdlib_module_names, "numpy", "numba", "llvmlite", "ml_dtypes"}
+    package = Path(fastrelu.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.parent.name == "_bench" or path.name == "__main__.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            assert {name.partition(".")[0] for name in names} <= known, path.name

@@ -119,9 +119,12 @@ def test_cache_on_a_full_disk(tmp_path):
     python(
         CHECK
         + """
-import os, tempfile
-def full(*args, **kwargs): raise OSError(28, "No space left on device")
-tempfile.mkstemp = full
+import os
+create = os.open
+def full(path, flags, *args, **kwargs):
+    if flags & os.O_CREAT: raise OSError(28, "No space left on device")
+    return create(path, flags, *args, **kwargs)
+os.open = full
 check(); check(1_000_000)
 """,
         NUMBA_CACHE_DIR=str(tmp_path),
@@ -129,14 +132,14 @@ check(); check(1_000_000)
     assert not list(tmp_path.rglob("*.nbc"))
 
 
-def test_no_cache_folder_at_all(tmp_path):
+def test_no_cache_folder_at_all():
     python(
         CHECK
         + """
-from numba.core import caching
-for locator in caching.CompileResultCacheImpl._locator_classes:
-    locator.from_function = classmethod(lambda cls, *args: None)
+from fastrelu import _cache
+_cache._folders = lambda: iter(())
 check(); check(1_000_000)
+assert _cache.describe() == "not kept"
 """,
     )
 
@@ -149,11 +152,12 @@ def test_cache_that_can_only_be_read(tmp_path):
     python(use, NUMBA_CACHE_DIR=str(tmp_path))
     python(
         f"""
-        from numba.core import caching
-        for locator in caching.CompileResultCacheImpl._locator_classes:
-            locator.from_function = classmethod(lambda cls, *args: None)
+        import tempfile
+        def fail(*args, **kwargs): raise PermissionError
+        tempfile.TemporaryFile = fail
         from fastrelu import _cache
         assert _cache.folder() is None
+        assert f"{{_cache.os.environ['NUMBA_CACHE_DIR']}}/fastrelu cannot be written" in _cache.describe()
         _cache.CFunc = None
         {use}
         """,
