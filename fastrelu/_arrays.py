@@ -19,14 +19,17 @@ NUMBERS = (bool, int, float, complex)
 ACCEPTED = "bool, integers, bfloat16, float16, float32 and float64"
 
 
+#: Libraries with code of their own here, and the classes of their arrays; a proxy claims to have every attribute.
+_LIBRARIES = (("torch", "torch", "Tensor"), ("jax", "jax", "Array"), ("torch", "torch.fx", "Proxy"))
+
+
 def kind(value: Any) -> str:
     """Return "host", "device", "override", "torch", "jax" or "foreign" for one argument."""
     if type(value) is np.ndarray or value is None or isinstance(value, (np.generic, *NUMBERS, list, tuple)):
         return "host"
     # First by class: the CUDA interface of some torch tensors raises (sparse ones; on a GPU, what requires grad)
-    for name in ("torch", "jax"):
-        module = sys.modules.get(name)
-        array_type = getattr(module, "Tensor" if name == "torch" else "Array", None)
+    for name, module, array in _LIBRARIES:
+        array_type = getattr(sys.modules.get(module), array, None)
         if isinstance(array_type, type) and isinstance(value, array_type):
             return name
     if hasattr(value, "__cuda_ndarray__") or hasattr(value, "__cuda_array_interface__"):

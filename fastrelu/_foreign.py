@@ -7,7 +7,7 @@ cannot have made the array in hand. Arrays in the memory of a GPU are left to `_
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -62,18 +62,13 @@ def library_of(name: str, arguments: Sequence[str], values: Sequence[Any]) -> "t
 
     None where there is none, or one of them is in the memory of a GPU. TypeError for what cannot stand beside them.
     """
-    if "torch" not in sys.modules and "jax" not in sys.modules:
-        return None
-    kinds = [_arrays.kind(value) for value in values]
-    libraries = [_LIBRARIES.get(kind) for kind in kinds]
+    libraries = libraries_of(name, arguments, values)
     first = next((k for k, library in enumerate(libraries) if library is not None), None)
     if first is None:
         return None
-    for argument, value, library in zip(arguments, values, libraries, strict=True):
-        if library is not None:
-            library.check_kind(name, argument, value)
-    if "device" in kinds or any(
-        library is not None and library.on_gpu(value) for value, library in zip(values, libraries, strict=True)
+    if any(
+        _arrays.kind(value) == "device" if library is None else library.on_gpu(value)
+        for value, library in zip(values, libraries, strict=True)
     ):
         return None
     found = libraries[first]
@@ -82,6 +77,17 @@ def library_of(name: str, arguments: Sequence[str], values: Sequence[Any]) -> "t
         if library is not found:
             _check_companion(name, argument, value, f"{arguments[first]} is a {found.label}")
     return found, [library is found for library in libraries]
+
+
+def libraries_of(name: str, arguments: Iterable[str], values: Sequence[Any]) -> "list[Library | None]":
+    """Return the library of each argument, or raise TypeError for what only looks like an array of one."""
+    if "torch" not in sys.modules and "jax" not in sys.modules:
+        return [None] * len(values)
+    libraries = [_LIBRARIES.get(_arrays.kind(value)) for value in values]
+    for argument, value, library in zip(arguments, values, libraries, strict=True):
+        if library is not None:
+            library.check_kind(name, argument, value)
+    return libraries
 
 
 def _check_companion(name: str, argument: str, value: Any, other: str) -> None:
@@ -197,50 +203,32 @@ class Library:
 class _Torch(Library):
     label = "torch.Tensor"
 
+    def check_kind(self, name: str, argument: str, value: Any) -> None:
+        if not isinstance(value, sys.modules["torch"].Tensor):
+            raise TypeError(
+                f"{name}: {argument} is a {type(value).__name__} of torch.fx, whose symbolic tracing cannot see into "
+                "this call: call fastrelu in a function that torch.fx.wrap has made a leaf"
+            )
+
     def on_gpu(self, value: Any) -> bool:
         return bool(value.is_cuda)
 
     def view(self, name: str, argument: str, value: Any) -> np.ndarray:
-        torch: Any = sys.modules["torch"]
         if value.device.type != "cpu":
             raise TypeError(f"{name}: {argument} is a torch.Tensor on device {value.device}; accepted are cpu and cuda")
-        _torch.refuse_recorded(name, argument, value)
-        if _torch.dtype_of(name, argument, value.dtype) is None:
-            _refuse_dtype(name, argument, value.dtype)
-        if value.is_nested or value.layout is not torch.strided:
-            layout = "nested" if value.is_nested else value.layout
-            raise TypeError(
-                f"{name}: {argument} is a torch.Tensor of layout {layout}, not an ordinary strided one; "
-                "convert it first, for instance with .to_dense()"
-            )
-        # Of forward-mode differentiation, of which requires_grad says nothing
-        if torch.autograd.forward_ad.unpack_dual(value).tangent is not None:
-            raise TypeError(
-                f"{name}: {argument} carries a forward-mode tangent, and torch would not see this call; "
-                "call fastrelu from a torch.autograd.Function with a jvp"
-            )
+        _torch.check(name, argument, value)
+        _torch.place(name, argument, value)
         try:
             # A set negation bit means that memory holds the values' negatives. This is the one copy
-            view = _torch.memory(value.detach().resolve_neg())
-        except RuntimeError as error:  # traced, batched or fake tensors, and wrappers of others
-            raise TypeError(
-                f"{name}: {argument} is a {type(value).__qualname__} without memory of its own, as inside torch.func "
-                f"transformations and torch.export; call fastrelu on the tensors themselves (torch says: {error})"
-            ) from error
-        return view
+            return _torch.memory(value.detach().resolve_neg() if value.is_neg() else value)
+        except RuntimeError as error:  # wrappers of others without elements
+            raise _torch.no_memory(name, argument, value, error) from error
 
     def writable(self, name: str, argument: str, value: Any) -> np.ndarray:
-        torch: Any = sys.modules["torch"]
         view = self.view(name, argument, value)
-        if value.is_neg():
-            raise TypeError(f"{name}: {argument} is a torch.Tensor with its negation bit set; write to a copy of it")
-        if value.is_inference() and not torch.is_inference_mode_enabled():
-            raise TypeError(
-                f"{name}: {argument} is an inference tensor, which torch lets nobody overwrite outside inference "
-                "mode; write to a clone of it"
-            )
-        if view.size and any(step == 0 and n > 1 for n, step in zip(view.shape, view.strides, strict=True)):
-            raise ValueError(f"{name}: several elements of the output tensor are one in memory; write to a copy")
+        _torch.check_writable(name, argument, value)
+        if not _arrays.disjoint(view):
+            raise ValueError(f"{name}: several elements of {argument} are one in memory; write to a copy")
         return view
 
     def options(self, name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,8 +236,6 @@ class _Torch(Library):
         dtype = options.get("dtype")
         if isinstance(dtype, sys.modules["torch"].dtype):
             options["dtype"] = _torch.dtype_of(name, "the result", dtype)
-            if options["dtype"] is None:
-                _refuse_dtype(name, "the result", dtype)
         return options
 
     def empty(
@@ -267,10 +253,7 @@ class _Torch(Library):
         return result, _torch.memory(result)
 
     def written(self, value: Any) -> None:
-        torch: Any = sys.modules["torch"]
-        # autograd then notices if it had saved the tensor, as it does for torch's own in-place functions
-        if not value.is_inference():
-            torch.autograd.graph.increment_version(value)
+        _torch.written(value)
 
 
 class _Jax(Library):
@@ -282,6 +265,10 @@ class _Jax(Library):
             raise TypeError(
                 f"{name}: {argument} is traced by JAX (jit, grad, vmap), which cannot see into this call: call "
                 "fastrelu outside, or by jax.pure_callback, in a jax.custom_vjp where gradients are needed"
+            )
+        if value.is_deleted():
+            raise ValueError(
+                f"{name}: {argument} is a jax.Array whose memory was given away: it was deleted, or donated to a call"
             )
         devices = value.devices()
         if len(devices) != 1:

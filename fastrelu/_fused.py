@@ -211,7 +211,7 @@ def call(
     key = None if borrows or options else _again.key(name, inputs.values(), outputs.values(), target)
     if key is not None and (results := _again.run(key, inputs.values(), outputs.values())) is not None:
         return tuple(reversed(results)) if len(results) > 1 else results[0]
-    elsewhere = _elsewhere([*inputs.values(), *outputs.values()], target)
+    elsewhere = _elsewhere(name, {**inputs, **outputs}, target)
     if elsewhere == "dask":
         from ._dask import call as lazily
 
@@ -229,7 +229,7 @@ def explain(
     """Say where `call` would run, or raise what it would."""
     inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
     target = _target.chosen(target)
-    elsewhere = _elsewhere([*inputs.values(), *outputs.values()], target)
+    elsewhere = _elsewhere(name, {**inputs, **outputs}, target)
     if elsewhere == "dask":
         return Explanation(
             "serial", "plain", {"parallel": "Dask runs each block as a call of its own, when it computes"}
@@ -240,8 +240,10 @@ def explain(
     return kind(name, inputs, outputs, target, **options).explain()
 
 
-def _elsewhere(values: list[Any], target: str | None) -> str | None:
+def _elsewhere(name: str, given: Arguments, target: str | None) -> str | None:
     """Return "dask" or "cuda" for a call that does not run on arrays in host memory, else None."""
+    values = list(given.values())
+    _foreign.libraries_of(name, given, values)  # a tracer of JAX would not even say where it is
     if any(type(value).__module__.startswith("dask.array") for value in values):
         return "dask"
     return "cuda" if target == "cuda" or any_on_gpu(values, {_arrays.kind(value) for value in values}) else None

@@ -1,10 +1,14 @@
 """What tensors in host memory and on a GPU have in common. Torch is imported, where anybody asks; never by us."""
 
+import contextlib
 import functools
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from . import _arrays
 
 
 def dtypes() -> dict[Any, np.dtype]:
@@ -19,8 +23,8 @@ def _table(torch: Any) -> dict[Any, np.dtype]:
     return {getattr(torch, each): np.dtype(each) for each in names if hasattr(torch, each)}
 
 
-def dtype_of(name: str, argument: str, dtype: Any) -> np.dtype | None:
-    """Return NumPy's type for one of torch's, None where there is none.
+def dtype_of(name: str, argument: str, dtype: Any) -> np.dtype:
+    """Return NumPy's type for one of torch's; raise TypeError where there is none that our loops take.
 
     Only a tensor of bfloat16 needs ml_dtypes, so that the first one imports it.
     """
@@ -34,7 +38,9 @@ def dtype_of(name: str, argument: str, dtype: Any) -> np.dtype | None:
                 'pip install "fastrelu[bfloat16]"'
             ) from None
         known[dtype] = np.dtype(ml_dtypes.bfloat16)
-    return known.get(dtype)
+    if dtype not in known:
+        raise TypeError(f"{name}: {argument} is of dtype {dtype}; accepted are {_arrays.ACCEPTED}")
+    return known[dtype]
 
 
 def torch_dtype(dtype: np.dtype) -> Any:
@@ -42,39 +48,87 @@ def torch_dtype(dtype: np.dtype) -> Any:
     return getattr(sys.modules["torch"], dtype.name)
 
 
+@contextlib.contextmanager
+def _not_traced() -> Iterator[None]:
+    """Ask torch something out of sight of torch.jit.trace, under which it gives tensors for numbers, and warns."""
+    torch: Any = sys.modules["torch"]
+    state = torch._C._get_tracing_state()
+    if state is None:
+        yield
+        return
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
 def memory(tensor: Any) -> np.ndarray:
     """Return the memory of a tensor on the CPU as a NumPy array; torch gives none of bfloat16."""
     torch: Any = sys.modules["torch"]
-    tensor = tensor.detach()
     found: np.ndarray
-    if tensor.dtype is torch.bfloat16:
-        found = tensor.view(torch.int16).numpy().view(dtypes()[torch.bfloat16])
-    else:
-        found = tensor.numpy()
+    with (
+        _not_traced(),
+        torch._C.DisableTorchFunctionSubclass(),
+    ):  # what a subclass makes of these functions is not its memory
+        tensor = tensor.detach()
+        if tensor.dtype is torch.bfloat16:
+            found = tensor.view(torch.int16).numpy().view(dtypes()[torch.bfloat16])
+        else:
+            found = tensor.numpy()
     return found
 
 
-def refuse_recorded(name: str, argument: str, value: Any) -> None:
-    """Raise TypeError for a tensor whose gradient is being recorded."""
+def _recorder() -> tuple[str, str] | None:
+    """Return what records torch's functions in this thread, or replaces them, and what to do instead; None for nothing.
+
+    A tensor may look like any other meanwhile. What is recorded of a call of ours is that memory was allocated, and not
+    what was written there; replayed, it gives whatever that memory holds.
+    """
     torch: Any = sys.modules["torch"]
+    if torch.jit.is_tracing():
+        if torch.onnx.is_in_onnx_export():
+            return "torch.onnx.export", "call torch's own functions while torch.onnx.is_in_onnx_export()"
+        # Of a torch.autograd.Function, only the call is recorded (exporters look into it). While it runs, neither
+        # kind of differentiation is on; inference mode looks the same
+        if torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled():
+            return "torch.jit.trace", "call fastrelu in a torch.library.custom_op or a torch.autograd.Function"
+    level = torch._C._functorch.peek_interpreter_stack()
+    if level is not None:
+        return (
+            f"a torch.func transformation ({level.key().name.lower()})",
+            "call fastrelu in a torch.autograd.Function with setup_context, and in another one for its backward pass",
+        )
+    proxies: Any = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    if proxies is not None and proxies.get_proxy_mode() is not None:
+        return "make_fx or torch.export", "call fastrelu in a torch.library.custom_op"
+    return None
+
+
+def check(name: str, argument: str, value: Any) -> np.dtype:
+    """Return a tensor's type, or raise TypeError if it is more, or other, than strided memory with numbers.
+
+    That is for tensors in host memory and on a GPU; whether the memory is there, `place` finds out.
+    """
+    torch: Any = sys.modules["torch"]
+    if (recorder := _recorder()) is not None:
+        what, instead = recorder
+        raise TypeError(
+            f"{name}: {argument} is a torch.Tensor, and {what} records what is done to tensors but cannot see this "
+            f"call: {instead}"
+        )
     if value.requires_grad and torch.is_grad_enabled():
         raise TypeError(
             f"{name}: {argument} requires grad, and torch would not see this call: pass {argument}.detach(), "
             "or call fastrelu from a torch.autograd.Function, with the *_backward function in its backward"
         )
-
-
-def refuse_unusual(name: str, argument: str, value: Any) -> None:
-    """Raise TypeError for a tensor that is more, or other, than strided memory with numbers."""
-    torch: Any = sys.modules["torch"]
+    dtype = dtype_of(name, argument, value.dtype)
     if value.is_nested or value.layout is not torch.strided:
         layout = "nested" if value.is_nested else value.layout
         raise TypeError(
             f"{name}: {argument} is a torch.Tensor of layout {layout}, not an ordinary strided one; "
             "convert it first, for instance with .to_dense()"
         )
-    if value.is_neg():
-        raise TypeError(f"{name}: {argument} is a torch.Tensor with its negation bit set; call .resolve_neg()")
     # Of forward-mode differentiation, of which requires_grad says nothing
     forward = torch.autograd.forward_ad
     if forward._current_level >= 0 and forward.unpack_dual(value).tangent is not None:
@@ -82,24 +136,68 @@ def refuse_unusual(name: str, argument: str, value: Any) -> None:
             f"{name}: {argument} carries a forward-mode tangent, and torch would not see this call; "
             "call fastrelu from a torch.autograd.Function with a jvp"
         )
+    return dtype
 
 
-def address(name: str, argument: str, value: Any) -> int:
-    """Return the address of a strided tensor on a GPU; raise TypeError for one without memory for its elements."""
+def check_negation(name: str, argument: str, value: Any) -> None:
+    """Raise TypeError for a tensor whose memory holds the negatives of its values."""
+    if value.is_neg():
+        raise TypeError(f"{name}: {argument} is a torch.Tensor with its negation bit set; call .resolve_neg()")
+
+
+def check_writable(name: str, argument: str, value: Any) -> None:
+    """Raise TypeError for a tensor that torch itself would not overwrite here, or only with more than a write."""
+    torch: Any = sys.modules["torch"]
+    check_negation(name, argument, value)
+    if value.is_inference() and not torch.is_inference_mode_enabled():
+        raise TypeError(
+            f"{name}: {argument} is an inference tensor, which torch lets nobody overwrite outside inference "
+            "mode; write to a clone of it"
+        )
+    if torch._C._len_torch_dispatch_stack() and _copies_before_writes():
+        raise TypeError(
+            f"{name}: {argument} would be written to without a copy for autograd, which "
+            "torch.autograd.graph.allow_mutation_on_saved_tensors promises; write to a clone of it"
+        )
+
+
+def _copies_before_writes() -> bool:
+    torch: Any = sys.modules["torch"]
+    mode = getattr(torch.autograd.graph, "_CloneArgBeforeMutateMode", None)
+    modes = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
+    return mode is not None and any(isinstance(each, mode) for each in modes)
+
+
+def written(value: Any) -> None:
+    """Tell autograd that a tensor was written to: it then notices if it had saved it, as with torch's own functions."""
+    torch: Any = sys.modules["torch"]
+    if not value.is_inference():
+        torch.autograd.graph.increment_version(value)
+
+
+def no_memory(name: str, argument: str, value: Any, error: Exception) -> TypeError:
+    """Return the error for a tensor that pretends to have memory, by what torch said when it was asked for it."""
+    return TypeError(
+        f"{name}: {argument} is a {type(value).__qualname__} without memory of its own, as a wrapper of other tensors "
+        f"or one of torch.export is; call fastrelu on the tensors themselves (torch says: {error})"
+    )
+
+
+def place(name: str, argument: str, value: Any) -> tuple[int, tuple[int, ...]]:
+    """Return address and shape of a strided tensor; raise TypeError for one without memory for all of its elements."""
     try:
         storage = value.untyped_storage()
         pointer: int = value.data_ptr() if storage.device == value.device else 0  # fake tensors pretend to a device
-    except RuntimeError as error:  # traced or batched tensors, and wrappers of others
-        raise TypeError(
-            f"{name}: {argument} is a {type(value).__qualname__} without memory of its own, as inside torch.func "
-            f"transformations and torch.export; call fastrelu on the tensors themselves (torch says: {error})"
-        ) from error
-    if not value.numel():
-        return pointer
-    last = value.storage_offset() + sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True))
+    except (RuntimeError, ValueError) as error:  # (ValueError: parameters that are not initialised yet)
+        raise no_memory(name, argument, value, error) from error
+    with _not_traced():
+        shape = tuple(value.shape)
+    if 0 in shape:
+        return pointer, shape
+    last = value.storage_offset() + sum((n - 1) * step for n, step in zip(shape, value.stride(), strict=True))
     if not pointer or (last + 1) * value.element_size() > storage.nbytes():
         raise TypeError(
             f"{name}: {argument} is a {type(value).__qualname__} whose elements have no memory, as of a storage that "
-            "was resized, a fake tensor, or zeros that torch has not written down; pass a clone of its values"
+            "was resized, a wrapper, or zeros that torch has not written down; pass a clone of its values"
         )
-    return pointer
+    return pointer, shape

@@ -316,20 +316,284 @@ def test_torch_negation_bit(torch):
     assert values.tolist() == [1 - 2j, -3 + 4j]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, where torch.func is first used
-def test_torch_transformations(torch):
+#: Every way for a tensor into a function: as data, parameter, mask, output or in place, and through `explain`.
+WAYS = {
+    "relu: x": lambda t: fastrelu.relu(t),
+    "relu: out": lambda t: fastrelu.relu(1.0, out=t),
+    "relu: where": lambda t: fastrelu.relu(1.0, where=t),
+    "leaky_relu: negative_slope": lambda t: fastrelu.leaky_relu(-1.0, t),
+    "relu_backward: grad": lambda t: fastrelu.relu_backward_(t, 1.0),
+    "relu_grad: x": lambda t: fastrelu.explain(fastrelu.relu_grad, t),
+    "relu_with_mask: x": lambda t: fastrelu.relu_with_mask(t),
+    "leaky_relu_with_mask: x": lambda t: fastrelu.leaky_relu_with_mask_(t),
+    "relu_backward_from_mask: grad": lambda t: fastrelu.relu_backward_from_mask(t, t),
+    "count_active: x": lambda t: fastrelu.count_active(t),
+    "relu_with_counts: x": lambda t: fastrelu.relu_with_counts(t, t),
+    "leaky_relu_slope_grad: grad": lambda t: fastrelu.explain(fastrelu.leaky_relu_slope_grad, t, t),
+}
+
+
+def recorders(torch):
+    """Return functions that run a function of a tensor under a recorder, by what the message calls that."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def traced(function):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            return torch.jit.trace(function, torch.ones(3), check_trace=False)
+
+    def backward(function):  # the backward pass of a function of autograd is recorded call by call
+        class Backward(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 2
+
+            @staticmethod
+            def backward(ctx, grad):
+                function(grad)
+                return grad
+
+        def loss(x):
+            x = x.clone().requires_grad_()
+            return torch.autograd.grad(Backward.apply(x).sum(), x)[0]
+
+        return traced(loss)
+
+    def exported(function):
+        class Module(torch.nn.Module):
+            def forward(self, x):
+                return function(x)
+
+        return torch.export.export(Module(), (torch.ones(3),))
+
+    of = torch.func
+    return {
+        "trace": (r"torch\.jit\.trace", traced),
+        "trace of a gradient": (r"torch\.jit\.trace", backward),
+        "make_fx": ("make_fx", lambda f: make_fx(f)(torch.ones(3))),
+        "make_fx, fake": ("make_fx", lambda f: make_fx(f, tracing_mode="symbolic")(torch.ones(3))),
+        "make_fx, early": ("make_fx", lambda f: make_fx(f, pre_dispatch=True)(torch.ones(3))),
+        "export": (r"torch\.export", exported),
+        "fx": (r"Proxy of torch\.fx.*torch\.fx\.wrap", lambda f: torch.fx.symbolic_trace(lambda x: f(x))),
+        "vmap": (r"torch\.func transformation \(vmap\)", lambda f: of.vmap(f)(torch.ones(3, 3))),
+        "grad": (r"torch\.func transformation \(grad\)", lambda f: of.grad(lambda x: f(x) or x.sum())(torch.ones(3))),
+        "jvp": (r"torch\.func transformation \(jvp\)", lambda f: of.jvp(f, (torch.ones(3),), (torch.ones(3),))),
+        "functionalize": (
+            r"torch\.func transformation \(functionalize\)",
+            lambda f: of.functionalize(f)(torch.ones(3)),
+        ),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
+@pytest.mark.parametrize("which", ["trace", "trace of a gradient", "make_fx", "make_fx, fake", "make_fx, early",
+                                   "export", "fx", "vmap", "grad", "jvp", "functionalize"])  # fmt: skip
+def test_torch_recorders(torch, which):
+    """Recorded, a call of ours would be an allocation whose memory nobody has written."""
+    message, record = recorders(torch)[which]
+    for argument, call in WAYS.items():
+        with pytest.raises(TypeError, match=rf"{argument} .*{message}"):
+            record(call)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_torch_recorders_mind_tensors_that_are_not_traced(torch):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def beside(call):
+        return lambda x: x + call()
+
+    plain, out = torch.tensor([-1.0, 2.0]), torch.full((2,), 7.0)
+    for record in (
+        lambda f: torch.jit.trace(f, plain, check_trace=False),
+        lambda f: make_fx(f)(plain),
+        lambda f: torch.func.functionalize(f)(plain),
+    ):
+        for call in (
+            lambda: fastrelu.relu(plain),
+            lambda: fastrelu.relu(plain, out=out),
+            lambda: fastrelu.relu_(plain),
+        ):
+            with pytest.raises(TypeError, match=r"relu: x is a torch\.Tensor, and .* records"):
+                record(beside(call))
+    assert plain.tolist() == [-1.0, 2.0]
+    assert out.tolist() == [7.0, 7.0]
+    assert fastrelu.relu(plain).tolist() == [0.0, 2.0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_torch_recorders_see_functions_and_operators(torch):
+    """What the messages recommend."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x, y = torch.tensor([-1.0, 2.0]), torch.tensor([5.0, -6.0])
+
+    class Backward(torch.autograd.Function):
+        @staticmethod
+        def forward(grad, y):
+            return fastrelu.relu_backward(grad, y)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+    class Forward(torch.autograd.Function):
+        @staticmethod
+        def forward(x):
+            return fastrelu.relu(x)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(output)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return Backward.apply(grad, *ctx.saved_tensors)
+
+        @staticmethod
+        def vmap(info, dims, x):
+            return Forward.apply(x), dims[0]
+
+    assert torch.jit.trace(lambda x: Forward.apply(x), x)(y).tolist() == [5.0, 0.0]
+    assert torch.func.grad(lambda x: (Forward.apply(x) ** 2).sum())(x).tolist() == [0.0, 4.0]
+    assert torch.func.vmap(Forward.apply)(torch.stack([x, y])).tolist() == [[0.0, 2.0], [5.0, 0.0]]
+
+    @torch.library.custom_op("fastrelu_tests::relu", mutates_args=())
+    def operator(x: torch.Tensor) -> torch.Tensor:
+        return fastrelu.relu(x)
+
+    operator.register_fake(torch.empty_like)
+    assert torch.jit.trace(lambda x: operator(x), x)(y).tolist() == [5.0, 0.0]
+    for mode in ("real", "symbolic"):
+        assert make_fx(operator, tracing_mode=mode)(x)(y).tolist() == [5.0, 0.0]
+    assert torch.func.functionalize(operator)(y).tolist() == [5.0, 0.0]
+
+
+def test_onnx_export(torch, monkeypatch):
+    """The older exporter looks into functions of autograd too."""
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+
+    class Forward(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return fastrelu.relu(x)
+
+    for call in (fastrelu.relu, Forward.apply):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(TypeError, match=r"relu: x .*torch\.onnx\.export.*is_in_onnx_export"):
+                torch.jit.trace(lambda x, call=call: call(x), torch.ones(3))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torch_forward_mode(torch):
     x = torch.ones(3, 2)
-    for transform in (torch.func.vmap(fastrelu.relu), torch.func.vmap(fastrelu.relu_)):
-        with pytest.raises(TypeError, match=r"relu: x is a Tensor without memory of its own.*torch\.func"):
-            transform(x)
-    with pytest.raises(TypeError, match="relu: x"):
-        torch.func.grad(lambda x: fastrelu.relu(x).sum())(x)
-    with pytest.raises(TypeError, match="relu: x"):
-        torch.func.jvp(fastrelu.relu, (x,), (x,))
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(x, x)
         with pytest.raises(TypeError, match="relu: x carries a forward-mode tangent"):
             fastrelu.relu(dual)
+
+
+def bodiless(torch):
+    """Return tensors that promise more elements than they have memory for."""
+
+    def resized(size, of=lambda t: t):
+        tensor = torch.arange(-500.0, 500.0)
+        part = of(tensor)
+        tensor.untyped_storage().resize_(size)
+        return part
+
+    class Wrapper(torch.Tensor):
+        @staticmethod
+        def __new__(cls, inner):
+            return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+        @classmethod
+        def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+            raise NotImplementedError
+
+    with torch._subclasses.fake_tensor.FakeTensorMode():
+        fake, no_fake = torch.ones(3), torch.ones(0)
+    return {
+        "freed": resized(0),
+        "shrunk": resized(3996),
+        "view of shrunk": resized(2000, lambda t: t[400:]),
+        "strided view of shrunk": resized(3992, lambda t: t[1::2]),
+        "data of freed": resized(0, lambda t: t.data),
+        "detached of shrunk": resized(8, lambda t: t.detach()),
+        "bfloat16": resized(8, lambda t: t.view(torch.bfloat16)),
+        "fake": fake,
+        "empty fake": no_fake,
+        "wrapper": Wrapper(torch.ones(3)),
+        "empty wrapper": Wrapper(torch.ones(0)),
+        "zeros": torch._efficientzerotensor(3),
+        "uninitialized": torch.nn.parameter.UninitializedBuffer(),
+    }
+
+
+@pytest.mark.parametrize("which", ["freed", "shrunk", "view of shrunk", "strided view of shrunk", "data of freed",
+                                   "detached of shrunk", "bfloat16", "fake", "empty fake", "wrapper", "empty wrapper",
+                                   "zeros", "uninitialized"])  # fmt: skip
+def test_tensors_without_memory(torch, which):
+    tensor = bodiless(torch)[which]
+    for argument, call in WAYS.items():
+        with pytest.raises(
+            TypeError, match=rf"{argument} is a \w*[.<>\w]* (without memory|whose elements have no memory)"
+        ):
+            call(tensor)
+
+
+def test_tensors_with_just_enough_memory(torch):
+    base = torch.arange(-5.0, 5.0)
+    first, last, every, none = base[:7], base[3:7], base[1:7:3], base[8:8]
+    base.untyped_storage().resize_(28)
+    for view in (first, last, every, none):
+        same(fastrelu.relu(view), np.maximum(view.numpy(), 0))
+    assert fastrelu.relu_(first) is first
+    assert last.tolist() == [0.0, 0.0, 0.0, 1.0]
+    shared = torch._lazy_clone(base[:0].new_tensor([-1.0, 2.0]))  # torch copies it once it is written to
+    copy = torch._lazy_clone(shared)
+    fastrelu.relu_(copy)
+    assert shared.tolist() == [-1.0, 2.0]
+    assert copy.tolist() == [0.0, 2.0]
+
+
+def test_torch_outputs_that_overlap_themselves(torch):
+    base = torch.linspace(-1, 1, 9)
+    before = base.clone()
+    for bad in (base.as_strided((3, 3), (1, 1)), base.as_strided((2, 4), (3, 1)), base[:1].expand(9)):
+        for call in (
+            lambda bad=bad: fastrelu.relu_(bad),
+            lambda bad=bad: fastrelu.relu(torch.ones(bad.shape), out=bad),
+            lambda bad=bad: fastrelu.relu_with_mask_(bad),
+        ):
+            with pytest.raises(ValueError, match=r"several elements of (x|out) are one in memory"):
+                call()
+    assert torch.equal(base, before)
+    woven = base.as_strided((2, 3), (3, 2))  # 0 2 4, 3 5 7
+    fastrelu.relu_(woven)
+    assert torch.equal(woven, before.as_strided((2, 3), (3, 2)).clamp(min=0))
+    assert base[1] == before[1]
+
+
+def test_torch_copies_before_writes(torch):
+    """In this mode, torch's own in-place functions leave what was saved as it was; we cannot."""
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():
+        x = torch.tensor([-1.0, 2.0], requires_grad=True)
+        y = x.clone()
+        loss = (y * y).sum()
+        with torch.no_grad():
+            for call in (
+                lambda: fastrelu.relu_(y),
+                lambda: fastrelu.relu(torch.ones(2), out=y),
+                lambda: fastrelu.relu_with_mask_(y),
+                lambda: fastrelu.relu_with_counts(torch.ones(1, 2), y.to(torch.int64)),
+            ):
+                with pytest.raises(TypeError, match="allow_mutation_on_saved_tensors"):
+                    call()
+            assert fastrelu.relu(y).tolist() == [0.0, 2.0]
+        loss.backward()
+    assert x.grad.tolist() == [-2.0, 4.0]
 
 
 def test_torch_inference_mode(torch):
@@ -356,6 +620,19 @@ def test_torch_subclasses(torch):
     class Mine(torch.Tensor):
         pass
 
+    class Elsewhere(torch.Tensor):
+        """One that answers some functions with other tensors."""
+
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            if function is torch.Tensor.detach:
+                return torch.full((2,), 99.0)
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    elsewhere = torch.tensor([-1.0, 2.0]).as_subclass(Elsewhere)
+    assert fastrelu.relu(elsewhere).tolist() == [0.0, 2.0]
+    assert fastrelu.relu_(elsewhere) is elsewhere
+    assert elsewhere.tolist() == [0.0, 2.0]
     mine = torch.tensor([-1.0, 2.0]).as_subclass(Mine)
     result = fastrelu.relu(mine)
     assert type(result) is Mine
@@ -441,9 +718,36 @@ def test_jax_arrays_that_are_refused(jax):
             fastrelu.relu(x.astype(dtype))
     with pytest.raises(TypeError, match="relu: x is of dtype key"):
         fastrelu.relu(jax.random.key(0))
-    for transform in (jax.jit(fastrelu.relu), jax.grad(lambda x: fastrelu.relu(x).sum()), jax.vmap(fastrelu.relu)):
-        with pytest.raises(TypeError, match=r"relu: x is traced by JAX.*pure_callback.*custom_vjp"):
-            transform(x)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("which", ["jit", "grad", "vmap", "jvp", "eval_shape", "make_jaxpr", "checkpoint", "scan"])
+def test_jax_recorders(jax, which):
+    x = jax.numpy.ones(3)
+    record = {
+        "jit": lambda f: jax.jit(f)(x),
+        "grad": lambda f: jax.grad(f)(x),
+        "vmap": lambda f: jax.vmap(f)(x),
+        "jvp": lambda f: jax.jvp(f, (x,), (x,)),
+        "eval_shape": lambda f: jax.eval_shape(f, x),
+        "make_jaxpr": lambda f: jax.make_jaxpr(f)(x),
+        "checkpoint": lambda f: jax.checkpoint(f)(x),
+        "scan": lambda f: jax.lax.scan(lambda carry, x: (carry, f(x)), 0.0, x),
+    }[which]
+    for argument, call in WAYS.items():
+        with pytest.raises(TypeError, match=rf"{argument} is traced by JAX.*pure_callback.*custom_vjp"):
+            record(call)
+
+
+def test_jax_arrays_that_are_gone(jax):
+    donated = jax.numpy.ones(1000)
+    jax.jit(lambda x: x + 1, donate_argnums=0)(donated)
+    deleted = jax.numpy.ones(3)
+    deleted.delete()
+    for gone in [deleted] + [donated] * donated.is_deleted():
+        for argument, call in WAYS.items():
+            with pytest.raises(ValueError, match=rf"{argument} is a jax\.Array whose memory was given away"):
+                call(gone)
 
 
 def test_mixed_libraries(torch, jax):

@@ -81,7 +81,7 @@ def check_aligned(name: str, argument: str, view: View) -> None:
 def check_writable(name: str, view: View) -> None:
     if view.readonly:
         raise ValueError(f"{name}: the output array is read-only")
-    if any(step == 0 and length > 1 for length, step in zip(view.shape, view.strides, strict=True)):
+    if not _arrays.disjoint(view):
         raise ValueError(f"{name}: several elements of the output array are one in memory; write to a copy")
 
 
@@ -107,8 +107,8 @@ def new(
     array = library.empty(shape, dtype, order, like)
     if isinstance(library, _libraries._Jax):
         return array, library.result_view(array, name)
-    # Numba allocates where an array's own library is unknown
-    return array, (_libraries.library_of(array) or library).view(name, "out", array, write=True)
+    # Numba allocates where an array's own library is unknown. Nobody else has seen the array: no `write`
+    return array, (_libraries.library_of(array) or library).view(name, "out", array, write=False)
 
 
 def in_order(stream: int, others: Sequence[int], device: int, launch: Callable[[], None]) -> None:

@@ -182,15 +182,16 @@ class _Torch(Library):
         return quick or (lambda device: torch.cuda.current_stream(device).cuda_stream)
 
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
-        _torch.refuse_recorded(name, argument, value)
-        dtype = _torch.dtype_of(name, argument, value.dtype)
-        if dtype is None:
-            refuse_dtype(name, argument, f"dtype {value.dtype}")
-        _torch.refuse_unusual(name, argument, value)
+        dtype = _torch.check(name, argument, value)
+        if write:
+            _torch.check_writable(name, argument, value)
+        else:
+            _torch.check_negation(name, argument, value)
         size = dtype.itemsize
         device = value.device.index
+        pointer, shape = _torch.place(name, argument, value)
         return View(
-            value, _torch.address(name, argument, value), tuple(value.shape),
+            value, pointer, shape,
             tuple([size * step for step in value.stride()]), dtype, device, self.stream(device),
         )  # fmt: skip
 
@@ -214,15 +215,8 @@ class _Torch(Library):
         except torch.cuda.OutOfMemoryError as error:
             raise no_memory(error) from None
 
-    @functools.cached_property
-    def _increment_version(self) -> Any:
-        torch: Any = sys.modules["torch"]
-        return getattr(torch.autograd.graph, "increment_version", lambda value: None)
-
     def written(self, value: Any) -> None:
-        # autograd then notices if it had saved the tensor, as it does for torch's own in-place functions
-        if not value.is_inference():
-            self._increment_version(value)
+        _torch.written(value)
 
 
 class _DLPack(Library):

@@ -36,33 +36,51 @@ class _Ways:
     """How to ask the arrays of one library."""
 
     def __init__(
-        self, library: _libraries.Library, facts: Callable[[Any], _Facts], stream: Callable[[int], int]
-    ) -> None:
+        self, library: _libraries.Library, facts: Callable[[Any], _Facts], stream: Callable[[int], int],
+        recording: Callable[[], bool] | None = None, writing: Callable[[Any], bool] = lambda value: True,
+    ) -> None:  # fmt: skip
         self.library, self.facts, self.stream = library, facts, stream
+        #: Says whether the library may be recording what is done; notes that an array will be written to, if it may be.
+        self.recording, self.writing = recording, writing
         self.attempt: Callable[[str, Sequence[Any], Any], Any] = functools.partial(attempt, self)
 
 
 def _torch_ways() -> _Ways:
     dtypes = _torch.dtypes()
     torch: Any = sys.modules["torch"]
-    forward = torch.autograd.forward_ad
+    forward, increment_version = torch.autograd.forward_ad, torch.autograd.graph.increment_version
+    tracing, level = torch._C._is_tracing, torch._C._functorch.peek_interpreter_stack
+    in_inference_mode, modes = torch.is_inference_mode_enabled, torch._C._len_torch_dispatch_stack
+    symbolic = torch.fx._symbolic_trace
 
     def facts(value: Any) -> _Facts:
         # Each question costs some 40 ns. What is not asked: sparse tensors are not contiguous or raise; complex and
         # quantised ones have other dtypes; fake ones are of another type; those of torch.func raise, or are at no
-        # address, as are tensors whose storage was freed
+        # address, as are tensors whose storage was freed; one that was shrunk is too small
         try:
             if (
                 value.requires_grad or not value.is_cuda or not value.is_contiguous() or value.is_neg()
                 or value.is_nested or forward._current_level >= 0
             ):  # fmt: skip
                 return None
-            dtype = dtypes.get(value.dtype)
-            return None if dtype is None else (value.data_ptr(), value.numel(), dtype, value.get_device())
+            dtype, n = dtypes.get(value.dtype), value.numel()
+            if dtype is None or (value.storage_offset() + n) * dtype.itemsize > value.untyped_storage().nbytes():
+                return None
+            return value.data_ptr(), n, dtype, value.get_device()
         except RuntimeError:
             return None
 
-    return _Ways(_libraries.TORCH, facts, _libraries.TORCH.stream)
+    def recording() -> bool:
+        # The last is true in all threads while one of them records
+        return tracing() or modes() or level() is not None or symbolic._is_fx_tracing_flag
+
+    def writing(value: Any) -> bool:
+        if value.is_inference():
+            return bool(in_inference_mode())
+        increment_version(value)
+        return True
+
+    return _Ways(_libraries.TORCH, facts, _libraries.TORCH.stream, recording, writing)
 
 
 def _cupy_ways() -> _Ways:
@@ -128,6 +146,8 @@ def _address(ways: _Ways, value: Any, first: Any, dtype: np.dtype, device: int) 
 def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
     """Run a call of the common kind; return `NOT_QUICK`, having done nothing, for any other."""
     first = operands[0]
+    if ways.recording is not None and ways.recording():
+        return NOT_QUICK
     facts = ways.facts(first)
     if facts is None:
         return NOT_QUICK
@@ -169,11 +189,10 @@ def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
         # aligned alike, and the very output or all of it elsewhere
         if each != target and ((each - target) % VECTOR_BYTES or abs(each - target) < n * dtype.itemsize):
             return NOT_QUICK
+    if out is not None and not ways.writing(out):
+        return NOT_QUICK
     launch(grid, ways.stream(device), device, *pointers, target, n, head, *scalars)
-    if out is None:
-        return result
-    ways.library.written(out)
-    return out
+    return result if out is None else out
 
 
 _ways: dict[type, _Ways] = {}

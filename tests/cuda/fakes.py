@@ -48,8 +48,15 @@ class OnlyDLPack:
 class JaxArray(OnlyDLPack):
     """What we ask of a JAX array."""
 
+    def __init__(self, array):
+        super().__init__(array)
+        self.dtype = array.dtype
+
     def devices(self):
         return {Gpu()}
+
+    def is_deleted(self):
+        return False
 
 
 class Tensor:
@@ -57,7 +64,7 @@ class Tensor:
 
     def __init__(
         self, array, *, grad=False, neg=False, dtype=None, layout="strided", nested=False, tangent=None, resized=None,
-        storage_device="cuda:0",
+        storage_device="cuda:0", inference=False,
     ):  # fmt: skip
         self.array, self.requires_grad, self._neg = array, grad, neg
         self.dtype = f"torch.{array.dtype}" if dtype is None else dtype
@@ -66,13 +73,13 @@ class Tensor:
         #: Bytes of the storage after it was resized, and on which device it is; one of "no" device has no storage.
         self.resized = resized
         self.storage_device = self.device if storage_device == "cuda:0" else storage_device
-        self.shape, self.version = array.shape, 0
+        self.shape, self.version, self.inference = array.shape, 0, inference
 
     def is_neg(self):
         return self._neg
 
     def is_inference(self):
-        return False
+        return self.inference
 
     def is_contiguous(self):
         if self.layout != "strided":
@@ -115,7 +122,31 @@ def torch():
         setattr(module, name, f"torch.{name}")
     module.Tensor, module.strided = Tensor, "strided"
     module.is_grad_enabled = lambda: True
-    module._C = types.SimpleNamespace(_cuda_getCurrentRawStream=lambda device: 77)
+    module.is_inference_mode_enabled = lambda: False
+    module.recorder = None  # "trace", "transform", "proxies" or "copies"
+    module.jit = types.SimpleNamespace(is_tracing=lambda: module.recorder == "trace")
+    module.onnx = types.SimpleNamespace(is_in_onnx_export=lambda: False)
+    level = types.SimpleNamespace(key=lambda: types.SimpleNamespace(name="Grad"))
+    module._C = types.SimpleNamespace(
+        _cuda_getCurrentRawStream=lambda device: 77,
+        _is_tracing=module.jit.is_tracing,
+        _get_tracing_state=lambda: None,
+        _is_fwd_grad_enabled=lambda: True,
+        _len_torch_dispatch_stack=lambda: int(module.recorder == "copies"),
+        _functorch=types.SimpleNamespace(
+            peek_interpreter_stack=lambda: level if module.recorder == "transform" else None
+        ),
+    )
+
+    class Symbolic:
+        @property
+        def _is_fx_tracing_flag(self):
+            return module.recorder == "proxies"
+
+    module.fx = types.SimpleNamespace(_symbolic_trace=Symbolic())
+    module.utils = types.SimpleNamespace(
+        _python_dispatch=types.SimpleNamespace(_get_current_dispatch_mode_stack=lambda: [0])
+    )
 
     def new(shape, dtype, device):
         return Tensor(np.zeros(shape, dtype.removeprefix("torch.")))
@@ -129,7 +160,7 @@ def torch():
     module.empty, module.empty_like = new, like
     module.cuda = types.SimpleNamespace(OutOfMemoryError=type("OutOfMemoryError", (RuntimeError,), {}))
     module.autograd = types.SimpleNamespace(
-        graph=types.SimpleNamespace(increment_version=increment),
+        graph=types.SimpleNamespace(increment_version=increment, _CloneArgBeforeMutateMode=int),
         forward_ad=types.SimpleNamespace(_current_level=-1, unpack_dual=lambda value: value),
     )
     return module

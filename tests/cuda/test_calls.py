@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+import fastrelu
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import _again, _call, _dlpack, _driver, _launch, _libraries
@@ -101,6 +102,7 @@ def test_the_quick_way_takes_numbers_as_the_general_one(torch, recorder, monkeyp
         (fakes.Tensor(X, nested=True), "x is a torch.Tensor of layout nested"),
         (fakes.Tensor(X, tangent=1.0), "x carries a forward-mode tangent"),
         (fakes.Tensor(X, resized=0), "x is a Tensor whose elements have no memory"),
+        (fakes.Tensor(X, resized=X.nbytes - 1), "x is a Tensor whose elements have no memory"),
         (fakes.Tensor(np.repeat(X, 2)[::2], resized=X.nbytes), "x is a Tensor whose elements have no memory"),
         (fakes.Tensor(X, storage_device="meta"), "x is a Tensor whose elements have no memory"),
         (fakes.Tensor(X, storage_device="no"), "x is a Tensor without memory of its own"),
@@ -126,7 +128,7 @@ def test_torch_refusals(torch, recorder, monkeypatch, tensor, message, turn):
 @pytest.mark.parametrize(
     "change",
     [
-        {"nested": True}, {"neg": True}, {"grad": True}, {"resized": 0}, {"storage_device": "no"},
+        {"nested": True}, {"neg": True}, {"grad": True}, {"resized": 0}, {"resized": 91}, {"storage_device": "no"},
         {"layout": "torch.sparse_csr"},
     ],
 )  # fmt: skip
@@ -138,6 +140,62 @@ def test_the_quick_way_leaves_unusual_tensors_alone(torch, recorder, change):
     assert quick("relu_backward", [good, odd, 0.0], None) is _cuda.NOT_QUICK
     torch.autograd.forward_ad._current_level = 0
     assert quick("relu", [good], None) is _cuda.NOT_QUICK
+
+
+@pytest.mark.parametrize("turn", ["first call", "later"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("trace", r"torch\.jit\.trace"),
+        ("transform", r"torch\.func transformation \(grad\)"),
+        ("proxies", "make_fx or .*"),
+    ],
+)
+def test_torch_recorders(torch, recorder, monkeypatch, kind, message, turn):
+    x, out = fakes.Tensor(X.copy()), fakes.Tensor(np.full_like(X, 7))
+    if turn == "later":
+        call("relu", x)
+    torch.recorder = kind
+    proxies = fakes.types.SimpleNamespace(get_proxy_mode=lambda: 1 if kind == "proxies" else None)
+    monkeypatch.setitem(sys.modules, "torch.fx.experimental.proxy_tensor", proxies)
+    for given in (None, out, x):
+        with pytest.raises(TypeError, match=f"relu: x is .*{message} records"):
+            call("relu", x, out=given)
+    with pytest.raises(TypeError, match=f"relu_with_mask: x is .*{message} records"):
+        fastrelu.relu_with_mask(x)
+    assert_same(x.array, X)
+    assert set(out.array) == {7}
+    assert x.version == out.version == 0
+
+
+@pytest.mark.parametrize("turn", ["first call", "later"])
+def test_torch_outputs_that_are_not_ours_to_write(torch, recorder, turn):
+    x, frozen = fakes.Tensor(X), fakes.Tensor(X.copy(), inference=True)
+    if turn == "later":
+        call("relu", x)
+    with pytest.raises(TypeError, match="relu: out is an inference tensor"):
+        call("relu", x, out=frozen)
+    assert_same(frozen.array, X)
+    torch.recorder = "copies"
+    with pytest.raises(TypeError, match=r"out .*allow_mutation_on_saved_tensors"):
+        call("relu", x, out=fakes.Tensor(X.copy()))
+    assert_same(call("relu", x).array, expected("relu", (X,), "f"))
+    torch.recorder, torch.is_inference_mode_enabled = None, lambda: True
+    torch.autograd.graph.increment_version = None
+    from fastrelu._cuda import _quick
+
+    _quick._ways.clear()
+    assert call("relu", x, out=frozen) is frozen
+    assert_same(frozen.array, expected("relu", (X,), "f"))
+
+
+def test_outputs_that_overlap_themselves(recorder):
+    x, memory = fakes.Interface(X[:9].reshape(3, 3).copy()), X[:9].copy()
+    before = memory.copy()
+    for bad in ((8, 4), (4, 4), (0, 4)):
+        with pytest.raises(ValueError, match="one in memory"):
+            call("relu", x, out=fakes.Interface(np.lib.stride_tricks.as_strided(memory, (3, 3), bad)))
+    assert_same(memory, before)
 
 
 def test_no_elements_need_no_memory(torch, recorder):
