@@ -15,6 +15,7 @@ import sys
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, errors, imputils, types
+from numba.core.cpu import CPUContext
 from numba.core.typing import Context, signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, register_jitable
@@ -23,6 +24,7 @@ from numba.np.numpy_support import as_dtype, from_dtype
 
 from . import _api, _formulas, ufuncs
 from ._kernels import Distinct, counted, hint
+from ._numba_quiet import Quiet
 from ._operations import DATA, OPERATIONS
 
 _ACCEPTED = "a boolean, an integer, float32 or float64, or an array of these"
@@ -375,7 +377,6 @@ def _number(context, builder, kind, computed, raw):
 @functools.cache
 def _fill(operation, computed, ndim):
     """Return a function that fills an output view from operand views."""
-    formula = getattr(_formulas, operation).__wrapped__
     parameters = [name not in DATA for name in OPERATIONS[operation]]
 
     def size(kind):
@@ -395,7 +396,7 @@ def _fill(operation, computed, ndim):
                 for kind, value in _unpack(context, builder, views, args[0])
             ]
             result = (out.dtype, address(builder, target), size(out))
-            _emit_loop(context, builder, formula, computed, operands, result, target.nitems)
+            _emit_loop(context, builder, operation, computed, operands, result, target.nitems)
             return context.get_dummy_value()
 
         return types.void(views, out), codegen
@@ -420,7 +421,7 @@ def _fill(operation, computed, ndim):
             result = start(out, target)
 
             def loop(operands, result):
-                _emit_loop(context, builder, formula, computed, operands, result, n)
+                _emit_loop(context, builder, operation, computed, operands, result, n)
 
             def fixed(kind, operand):
                 """Return an operand with the size of an element as its step: a constant, so that LLVM sees SIMD."""
@@ -478,10 +479,12 @@ def _fill(operation, computed, ndim):
     return register_jitable((fill_0d, fill_1d, fill)[min(ndim, 2)])
 
 
-def _compute(context, builder, formula, computed, operands):
-    """Call a formula on values of the type that it computes in."""
-    sig = signature(computed, *[computed] * len(operands))
-    return context.compile_internal(builder, formula, sig, operands)
+def _compute(context, builder, formula, computed, operands, result=None):
+    """Call a formula on values of the type that it computes in, which its result has too if nothing else is said."""
+    if isinstance(computed, types.Float) and isinstance(context, CPUContext):
+        computed = Quiet(computed)
+    sig = signature(result or computed, *[computed] * len(operands))
+    return context.compile_internal(builder, getattr(_formulas, formula).__wrapped__, sig, operands)
 
 
 @functools.cache
@@ -548,7 +551,7 @@ def _lower(name, context, builder, sig, args):
         kinds.append(kind)
         operands.append(value)
     if not isinstance(sig.return_type, types.Array):
-        return _compute(context, builder, getattr(_formulas, operation).__wrapped__, computed, operands)
+        return _compute(context, builder, operation, computed, operands)
     group = types.BaseTuple.from_types(kinds)
     packed = context.make_tuple(builder, group, operands)
     result = sig.return_type

@@ -5,15 +5,22 @@ Here the forward pass reads its input twice. What is not contiguous is copied fi
 
 import numpy as np
 from numba.core import errors, types
-from numba.extending import overload, register_jitable
+from numba.extending import intrinsic, overload, register_jitable
 from numba.np.numpy_support import as_dtype
 
 from . import _api, _api_masks, _formulas
-from ._numba import _check, _computed_type, _is_none
+from ._numba import _check, _compute, _computed_type, _is_none
 
-_active = register_jitable(_formulas.active.__wrapped__)
 _relu_backward = register_jitable(_formulas.relu_backward_from_mask.__wrapped__)
 _leaky_relu_backward = register_jitable(_formulas.leaky_relu_backward_from_mask.__wrapped__)
+
+
+@intrinsic
+def _active(typingctx, x):
+    def codegen(context, builder, sig, args):
+        return _compute(context, builder, "active", x, args, types.boolean)
+
+    return types.boolean(x), codegen
 
 
 def _left_out(kind):
