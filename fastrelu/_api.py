@@ -1,10 +1,12 @@
 """The public functions. Each one says what it computes, and hands over to `_dispatch`; see also `_front`."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import _arrays, _front, _ufunc, ufuncs
-from ._dispatch import call
+from ._dispatch import ABSENT, call
+from ._errors import explained
 
 A = TypeVar("A")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -16,7 +18,13 @@ def _fast(signature: str, *defaults: float) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         name = function.__name__
         address, ufunc = _ufunc.front_address(name), ufuncs.of(name.removesuffix("_"))
-        return _front.fast(address, ufunc, signature, *defaults)(function)
+        public = explained(function)
+        front = _front.fast(address, ufunc, signature, *defaults)(public)
+        if front is public:  # then nothing else says that the default of `out` is None
+            known = inspect.signature(function)
+            parameters = [p.replace(default=None) if p.default is ABSENT else p for p in known.parameters.values()]
+            setattr(public, "__signature__", known.replace(parameters=parameters))  # noqa: B010
+        return front
 
     return decorate
 
@@ -24,14 +32,12 @@ def _fast(signature: str, *defaults: float) -> Callable[[F], F]:
 def _in_place(name: str, operands: tuple[Any, ...], target: str | None, kwargs: dict[str, Any]) -> Any:
     first = operands[0]
     _arrays.check_in_place(f"{name}_", first)
-    if "out" in kwargs:
-        raise TypeError(f"{name}_() got an unexpected keyword argument 'out': it writes to its first argument")
     call(name, operands, first, target, kwargs)
     return first
 
 
 @_fast("x, /, *, out=None, target=None, **ufunc_kwargs")
-def relu(x: Any, /, *, out: Any = None, target: str | None = None, **ufunc_kwargs: Any) -> Any:
+def relu(x: Any, /, *, out: Any = ABSENT, target: str | None = None, **ufunc_kwargs: Any) -> Any:
     """Rectified linear unit: 0 where ``x < 0``, else `x`.
 
     Parameters
@@ -76,7 +82,7 @@ def relu(x: Any, /, *, out: Any = None, target: str | None = None, **ufunc_kwarg
 
 @_fast("x, /, negative_slope=0.01, *, out=None, target=None, **ufunc_kwargs", 0.01)
 def leaky_relu(
-    x: Any, /, negative_slope: Any = 0.01, *, out: Any = None, target: str | None = None, **ufunc_kwargs: Any
+    x: Any, /, negative_slope: Any = 0.01, *, out: Any = ABSENT, target: str | None = None, **ufunc_kwargs: Any
 ) -> Any:
     """Leaky ReLU: ``x * negative_slope`` where ``x < 0``, else `x`; with an array of slopes, PReLU.
 
@@ -127,7 +133,9 @@ def leaky_relu(
 
 
 @_fast("x, /, at_zero=0.0, *, out=None, target=None, **ufunc_kwargs", 0.0)
-def relu_grad(x: Any, /, at_zero: Any = 0.0, *, out: Any = None, target: str | None = None, **ufunc_kwargs: Any) -> Any:
+def relu_grad(
+    x: Any, /, at_zero: Any = 0.0, *, out: Any = ABSENT, target: str | None = None, **ufunc_kwargs: Any
+) -> Any:
     """Derivative of ReLU: 0 where ``x < 0``, `at_zero` where ``x == 0``, 1 where ``x > 0``.
 
     Parameters
@@ -175,7 +183,7 @@ def relu_grad(x: Any, /, at_zero: Any = 0.0, *, out: Any = None, target: str | N
 @_fast("x, /, negative_slope=0.01, at_zero=None, *, out=None, target=None, **ufunc_kwargs", 0.01, 0.01)
 def leaky_relu_grad(
     x: Any, /, negative_slope: Any = 0.01, at_zero: Any = None, *,
-    out: Any = None, target: str | None = None, **ufunc_kwargs: Any,
+    out: Any = ABSENT, target: str | None = None, **ufunc_kwargs: Any,
 ) -> Any:  # fmt: skip
     """Derivative of Leaky ReLU: `negative_slope` where ``x < 0``, `at_zero` where ``x == 0``, 1 where ``x > 0``.
 
@@ -224,7 +232,7 @@ def leaky_relu_grad(
 
 @_fast("grad, x, /, at_zero=0.0, *, out=None, target=None, **ufunc_kwargs", 0.0)
 def relu_backward(
-    grad: Any, x: Any, /, at_zero: Any = 0.0, *, out: Any = None, target: str | None = None, **ufunc_kwargs: Any
+    grad: Any, x: Any, /, at_zero: Any = 0.0, *, out: Any = ABSENT, target: str | None = None, **ufunc_kwargs: Any
 ) -> Any:
     """Backward pass of ReLU: 0 where ``x < 0``, ``grad * at_zero`` where ``x == 0``, else `grad`.
 
@@ -277,7 +285,7 @@ def relu_backward(
 @_fast("grad, x, /, negative_slope=0.01, at_zero=None, *, out=None, target=None, **ufunc_kwargs", 0.01, 0.01)
 def leaky_relu_backward(
     grad: Any, x: Any, /, negative_slope: Any = 0.01, at_zero: Any = None, *,
-    out: Any = None, target: str | None = None, **ufunc_kwargs: Any,
+    out: Any = ABSENT, target: str | None = None, **ufunc_kwargs: Any,
 ) -> Any:  # fmt: skip
     """Backward pass of Leaky ReLU: ``grad * negative_slope`` where ``x < 0``, ``grad * at_zero`` at 0, else `grad`.
 

@@ -3,12 +3,14 @@
 from typing import Any, TypeVar
 
 from ._arrays import check_in_place
+from ._errors import explained
 from ._fused import call
 from ._masks import MaskPass
 
 A = TypeVar("A")
 
 
+@explained
 def relu_with_mask(x: Any, /, *, out: Any = None, mask_out: Any = None, target: str | None = None) -> tuple[Any, Any]:
     """`relu`, and one bit per element that says where it was active: all that the backward pass needs.
 
@@ -65,6 +67,7 @@ def relu_with_mask(x: Any, /, *, out: Any = None, mask_out: Any = None, target: 
     return result
 
 
+@explained
 def leaky_relu_with_mask(
     x: Any, /, negative_slope: Any = 0.01, *, out: Any = None, mask_out: Any = None, target: str | None = None
 ) -> tuple[Any, Any]:
@@ -114,6 +117,7 @@ def leaky_relu_with_mask(
     return result
 
 
+@explained
 def relu_backward_from_mask(grad: Any, mask: Any, /, *, out: Any = None, target: str | None = None) -> Any:
     """Backward pass of ReLU from the mask of `relu_with_mask`: `grad` where the bit is set, else +0.
 
@@ -159,6 +163,7 @@ def relu_backward_from_mask(grad: Any, mask: Any, /, *, out: Any = None, target:
     return call(MaskPass, "relu_backward_from_mask", {"grad": grad, "mask": mask}, {"out": out}, target)
 
 
+@explained
 def leaky_relu_backward_from_mask(
     grad: Any, mask: Any, /, negative_slope: Any = 0.01, *, out: Any = None, target: str | None = None
 ) -> Any:
@@ -198,6 +203,7 @@ def leaky_relu_backward_from_mask(
     return call(MaskPass, "leaky_relu_backward_from_mask", inputs, {"out": out}, target)
 
 
+@explained
 def relu_with_mask_(x: Any, /, *, mask_out: Any = None, target: str | None = None) -> Any:
     """Overwrite `x` with `relu` of it, and return the mask of where it was active.
 
@@ -236,6 +242,7 @@ def relu_with_mask_(x: Any, /, *, mask_out: Any = None, target: str | None = Non
     return call(MaskPass, "relu_with_mask", {"x": x}, {"mask_out": mask_out, "out": x}, target)[1]
 
 
+@explained
 def leaky_relu_with_mask_(
     x: Any, /, negative_slope: Any = 0.01, *, mask_out: Any = None, target: str | None = None
 ) -> Any:
@@ -279,6 +286,7 @@ def leaky_relu_with_mask_(
     return call(MaskPass, "leaky_relu_with_mask", inputs, outputs, target)[1]
 
 
+@explained
 def relu_backward_from_mask_(grad: A, mask: Any, /, *, target: str | None = None) -> A:
     """Overwrite `grad` with `relu_backward_from_mask` of it, and return it.
 
@@ -315,6 +323,7 @@ def relu_backward_from_mask_(grad: A, mask: Any, /, *, target: str | None = None
     return result
 
 
+@explained
 def leaky_relu_backward_from_mask_(
     grad: A, mask: Any, /, negative_slope: Any = 0.01, *, target: str | None = None
 ) -> A:

@@ -3,12 +3,14 @@
 from typing import Any, TypeVar
 
 from ._arrays import check_in_place
+from ._errors import explained
 from ._fused import call
 from ._sums import SumPass
 
 A = TypeVar("A")
 
 
+@explained
 def relu_with_counts(
     x: Any, counts: Any, /, *, axis: int | None = -1, out: Any = None, target: str | None = None
 ) -> Any:  # fmt: skip
@@ -67,6 +69,7 @@ def relu_with_counts(
     return call(SumPass, "relu_with_counts", {"x": x}, {"out": out, "counts": counts}, target, axis=axis)
 
 
+@explained
 def leaky_relu_with_counts(
     x: Any, counts: Any, /, negative_slope: Any = 0.01, *, axis: int | None = -1, out: Any = None,
     target: str | None = None,
@@ -110,6 +113,7 @@ def leaky_relu_with_counts(
     return call(SumPass, "leaky_relu_with_counts", inputs, outputs, target, axis=axis)
 
 
+@explained
 def relu_with_counts_(x: A, counts: Any, /, *, axis: int | None = -1, target: str | None = None) -> A:
     """Overwrite `x` with `relu` of it, add to `counts` how many elements were positive, and return `x`.
 
@@ -148,6 +152,7 @@ def relu_with_counts_(x: A, counts: Any, /, *, axis: int | None = -1, target: st
     return result
 
 
+@explained
 def leaky_relu_with_counts_(
     x: A, counts: Any, /, negative_slope: Any = 0.01, *, axis: int | None = -1, target: str | None = None
 ) -> A:  # fmt: skip
@@ -187,6 +192,7 @@ def leaky_relu_with_counts_(
     return result
 
 
+@explained
 def count_active(x: Any, /, *, axis: int | None = -1, out: Any = None, target: str | None = None) -> Any:
     """Count the positive elements of each unit.
 
@@ -229,6 +235,7 @@ def count_active(x: Any, /, *, axis: int | None = -1, out: Any = None, target: s
     return call(SumPass, "count_active", {"x": x}, {"out": out}, target, axis=axis)
 
 
+@explained
 def leaky_relu_slope_grad(
     grad: Any, x: Any, /, *, axis: int | None = None, out: Any = None, target: str | None = None
 ) -> Any:  # fmt: skip
@@ -287,6 +294,7 @@ def leaky_relu_slope_grad(
     return call(SumPass, "leaky_relu_slope_grad", {"grad": grad, "x": x}, {"out": out}, target, axis=axis)
 
 
+@explained
 def leaky_relu_backward_with_slope_grad(
     grad: Any, x: Any, /, negative_slope: Any = 0.01, *, axis: int | None = None, out: Any = None,
     slope_out: Any = None, target: str | None = None,
@@ -337,6 +345,7 @@ def leaky_relu_backward_with_slope_grad(
     return result
 
 
+@explained
 def leaky_relu_backward_with_slope_grad_(
     grad: Any, x: Any, /, negative_slope: Any = 0.01, *, axis: int | None = None, slope_out: Any = None,
     target: str | None = None,

@@ -3,13 +3,16 @@
 The order matters: many device arrays also have ``__array__``, through which NumPy would copy them to the host.
 """
 
+import numbers
 import sys
+from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ._ml_dtypes import bfloat16
+from ._operations import ARGUMENTS, DATA
 
 #: Scalars of the language, which NumPy promotes weakly (NEP 50).
 NUMBERS = (bool, int, float, complex)
@@ -32,7 +35,10 @@ def kind(value: Any) -> str:
         array_type = getattr(sys.modules.get(module), array, None)
         if isinstance(array_type, type) and isinstance(value, array_type):
             return name
-    if hasattr(value, "__cuda_ndarray__") or hasattr(value, "__cuda_array_interface__"):
+    # Looked at: there are objects that have every attribute, such as pandas.col("a")
+    if getattr(value, "__cuda_ndarray__", None) is True or isinstance(
+        getattr(value, "__cuda_array_interface__", None), dict
+    ):
         return "device"
     if hasattr(type(value), "__array_ufunc__"):
         return "override"
@@ -55,10 +61,19 @@ def dtype_of(value: Any) -> np.dtype:
 
 def type_name(value: Any) -> str:
     """Return how an error message calls an argument's type."""
+    cls = type(value)
+    library = cls.__module__.partition(".")[0]
+    text = cls.__qualname__ if library in ("builtins", "__main__") else f"{library}.{cls.__qualname__}"
     if is_array(value) or isinstance(value, np.generic):
-        shape = f" of shape {value.shape}" if value.ndim else ""
-        return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__} of dtype {value.dtype}{shape}"
-    return type(value).__qualname__
+        text += f" of dtype {value.dtype}" + (f" of shape {value.shape}" if value.ndim else "")
+    return text
+
+
+def described(value: Any, array: Any) -> str:
+    """Return how an error message calls an argument of which NumPy makes an array."""
+    if array is value or not array.ndim:
+        return type_name(value)
+    return f"{type_name(value)}, of which NumPy makes an array of dtype {array.dtype}"
 
 
 def supported(dtype: np.dtype) -> bool:
@@ -66,19 +81,48 @@ def supported(dtype: np.dtype) -> bool:
     return dtype.kind in "biu" or dtype.char in "efd" or type(dtype) is type(bfloat16())
 
 
+def converted(name: str, argument: str, value: Any) -> np.ndarray:
+    """Return what NumPy makes of an argument; of lists that it cannot take, the error names the argument."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        if not isinstance(value, (list, tuple)):  # an object that says itself what is wrong with it
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {argument} is a {type_name(value)} that is not an array: {error}") from error
+
+
 def checked(name: str, argument: str, value: Any) -> Any:
     """Return an argument with lists made arrays, or raise TypeError for what no loop takes."""
+    array = value
     if not (is_array(value) or isinstance(value, (np.generic, *NUMBERS))):
-        value = np.asarray(value)
-    if not supported(dtype_of(value)):
-        raise TypeError(f"{name}: {argument} is a {type_name(value)}; accepted are {ACCEPTED}")
-    return value
+        array = converted(name, argument, value)
+    if not supported(dtype_of(array)):
+        what, instead = described(value, array), _instead(argument, value, array)
+        raise TypeError(f"{name}: {argument} is a {what}; accepted are {ACCEPTED}{instead}")
+    if type(array) is int and argument in DATA and not -(1 << 63) <= array < 1 << 64:
+        raise TypeError(f"{name}: {argument} is an int beyond all integer types; pass a float")
+    return array
+
+
+def _instead(argument: str, value: Any, array: Any) -> str:
+    """Return what to write instead of an argument, if that is known."""
+    if type(value).__module__.startswith("scipy.sparse"):
+        return f"; pass {argument}.toarray(), or {argument}.data, the numbers that it holds"
+    if isinstance(value, (set, frozenset, dict, Iterator)):
+        return "; pass a list, or an array"
+    if isinstance(value, numbers.Rational) or type(value).__module__ == "decimal":
+        return f"; pass float({argument})"
+    if is_array(array) and array.dtype.kind == "O" and array.ndim:
+        return f"; an array of Python's numbers becomes one of floats by {argument}.astype(float)"
+    return ""
 
 
 def check_in_place(name: str, value: Any) -> None:
     """Raise TypeError for what a twin cannot write to: a list, or a number."""
     if kind(value) == "host" and not is_array(value):
-        raise TypeError(f"{name} works in place and needs an array, not {type_name(value)}")
+        argument = ARGUMENTS[name.removesuffix("_")][0]
+        raise TypeError(f"{name} works in place and needs an array as {argument}, not {type_name(value)}")
 
 
 def disjoint(array: Any) -> bool:

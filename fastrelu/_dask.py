@@ -1,21 +1,83 @@
-"""The functions with masks on Dask arrays: lazy, one pass per block.
+"""Dask arrays: lazy, one call per block.
 
-The mask of an array is that of its elements in C order, eight to a byte, so blocks must be whole rows, as many as fill
-whole bytes. Arrays that are chunked otherwise are rechunked for the pass, and the result back.
+Element-wise functions go through Dask's own ``__array_ufunc__``. A target that is forced when the graph is made goes
+into it, for whoever runs the block. Functions with masks make one pass per block. The mask of an array is that of its
+elements in C order, eight to a byte, so blocks must be whole rows, as many as fill whole bytes. Arrays that are chunked
+otherwise are rechunked for the pass, and the result back.
 """
 
 import functools
 import math
 import operator
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from . import _arrays, _containers, _errors
+
 # Dask itself is looked up, and never imported: who freezes a program would get it, and all that it can use, with us
 from ._masks import MaskPass
-from ._operations import MASKED
+from ._operations import MASKED, OPERATIONS
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a graph holds of a call with a forced target: Dask and xarray take it for the ufunc that it stands for."""
+
+    operation: str
+    target: str | None
+
+    nout, signature = 1, None
+
+    @property
+    def __name__(self) -> str:
+        return self.operation
+
+    @property
+    def nin(self) -> int:
+        return len(OPERATIONS[self.operation])
+
+    def __call__(self, *operands: Any, **kwargs: Any) -> Any:
+        from ._dispatch import ABSENT, call
+
+        return call(self.operation, operands, kwargs.pop("out", ABSENT), self.target, kwargs)
+
+
+def elementwise(
+    name: str, ufunc: np.ufunc, operands: Sequence[Any], target: str, kwargs: Mapping[str, Any]
+) -> Any:  # fmt: skip
+    """Return the lazy result of an element-wise function."""
+    import dask.array as da
+
+    _containers.check_parts(name, operands)
+    arguments = dict(zip(OPERATIONS[name], operands, strict=True))
+    if isinstance(kwargs.get("where", True), (da.Array, np.ndarray)):
+        arguments["where"] = kwargs["where"]
+    shape = None
+    if not any(math.isnan(size) for value in arguments.values() for size in np.shape(value)):  # of unknown size
+        shape = _errors.check_shapes(name, arguments)
+    options, out = dict(kwargs), kwargs.get("out")
+    if out is not None:
+        if not isinstance(out, da.Array):
+            raise TypeError(
+                f"{name}: out is a {_arrays.type_name(out)}, but Dask arrays are lazy; compute the result, or pass a "
+                "Dask array, which then stands for it"
+            )
+        if shape is not None and out.shape != shape:
+            raise ValueError(f"{name}: out has shape {out.shape}; the result has shape {shape}")
+        dtype = _containers.result_dtype(name, operands, kwargs)
+        if dtype is not None:
+            _errors.check_cast(name, dtype, "out is", out.dtype)
+            if dtype != out.dtype:
+                options["dtype"] = out.dtype  # Dask then converts, where it would change the type of `out`
+    if target == "auto":
+        return ufunc(*operands, **options)
+    # Told here, so that Dask need not find out by a call
+    options.setdefault("dtype", _containers.result_dtype(name, operands, kwargs))
+    return _containers.lazily(name, ufunc, operands, target, options)
 
 
 def call(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None, **options: Any) -> Any:

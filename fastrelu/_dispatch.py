@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from . import _again, _arrays, _foreign, _large, _ml_dtypes, _target, _threads, _tuning, ufuncs
+from . import _again, _arrays, _containers, _errors, _foreign, _large, _ml_dtypes, _target, _threads, _tuning, ufuncs
 from ._layout import ALLOWED, LAUNCHER, TEAMS
 from ._operations import ARGUMENTS, DATA, FLOATS, OPERATIONS
 
@@ -35,16 +35,25 @@ class Plan(NamedTuple):
     table: str = "auto"
 
 
+#: What `out` is where it is not given. To NumPy, ``out=None`` says that unwritten memory is wanted, where `where` is.
+ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "None"})()
+
+
 def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Any:
     """Run an operation on its operands, parameters included."""
-    target = _target.chosen(target)
+    target = _target.chosen(target, name)
+    if kwargs:
+        _errors.check_keywords(name, kwargs)
+    given = out
+    if out is ABSENT:
+        out = None
     quick = _quick.get(type(operands[0]))
     if quick is not None and not kwargs and target in (None, "cuda"):
         result = quick(name, operands, out)
         if result is not cuda_target().NOT_QUICK:
             return result
     if target == "parallel" and _threads.must_borrow():
-        return _threads.lend(call, name, operands, out, target, kwargs)
+        return _threads.lend(call, name, operands, given, target, kwargs)
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
     operands = as_floats(name, operands)
@@ -57,16 +66,18 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         try:
             with np.errstate(all="ignore"), _target.forced(table):
                 return ufuncs.of(name)(*operands, _output(name, operands) if out is None else out)
-        except TypeError:
-            plan(name, operands, out, target, kwargs)
-            raise
+        except (TypeError, ValueError) as error:
+            _refuse(name, operands, out, target, kwargs, error)
     key = None if kwargs else _again.key(name, operands, (out,), target)
     if key is not None and (results := _again.run(key, operands, (out,))) is not None:
         return results[0]
     if (foreign := _foreign.enter(name, operands, out, kwargs)) is not None:
         if foreign.out is None:
             arguments = _ml_dtypes.spelled_out(ufuncs.of(name), foreign.operands, foreign.kwargs)
-            foreign.allocate(loop_dtype(name, *arguments))
+            try:
+                foreign.allocate(loop_dtype(name, *arguments))
+            except (TypeError, ValueError) as error:
+                _refuse(name, foreign.operands, None, None, foreign.kwargs, error)
         call(name, foreign.operands, foreign.out, target, foreign.kwargs)
         return foreign.leave()
     todo = plan(name, operands, out, target, kwargs)
@@ -74,16 +85,43 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         if todo.path == "device" and (ways := cuda_target().quick_for(operands[0])) is not None:
             _quick[type(operands[0])] = ways
         return cuda_target().call(name, operands, out, todo.target, kwargs)
-    if todo.path == "driver":
-        assert todo.dtype is not None
-        return _large.run(name, todo.operands, out, todo.dtype, todo.table, key)
-    if todo.path == "convert":
-        assert todo.dtype is not None
-        return _large.run_converting(ufuncs.of(name), todo.operands, out, todo.dtype)
-    if todo.path == "ufunc" and out is None and not kwargs:
-        out = _output(name, todo.operands)
-    with np.errstate(all="ignore"), _target.forced(todo.table):
-        return ufuncs.of(name)(*todo.operands, out=out, **kwargs)
+    if todo.path == "override":
+        options = kwargs if given is ABSENT else {**kwargs, "out": out}
+        return _containers.call(name, ufuncs.of(name), operands, todo.table, options)
+    try:
+        if todo.path == "driver":
+            assert todo.dtype is not None
+            return _large.run(name, todo.operands, out, todo.dtype, todo.table, key)
+        if todo.path == "convert":
+            assert todo.dtype is not None
+            return _large.run_converting(ufuncs.of(name), todo.operands, out, todo.dtype)
+        if kwargs:
+            options = kwargs if given is ABSENT else {**kwargs, "out": out}
+        else:
+            options = {"out": _output(name, todo.operands) if out is None else out}
+        with np.errstate(all="ignore"), _target.forced(todo.table):
+            return ufuncs.of(name)(*todo.operands, **options)
+    except (TypeError, ValueError) as error:
+        _refuse(name, operands, out, target, kwargs, error)
+
+
+def check(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> None:
+    """Raise what a call on NumPy arrays deserves, if it is known: what the call itself leaves to NumPy to find out."""
+    _errors.check_call(name, _checked(name, operands, out), out, kwargs, loop_dtype)
+
+
+def _refuse(
+    name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any], error: Exception
+) -> NoReturn:
+    """Raise what is known of a call on NumPy arrays that NumPy has refused."""
+    try:
+        plan(name, operands, out, target, kwargs)
+        check(name, operands, out, kwargs)
+    except (TypeError, ValueError, RuntimeError) as known:
+        raise known from error
+    if (named := _errors.named(name, error)) is error:
+        raise error
+    raise named from error
 
 
 def _output(name: str, operands: Sequence[Any]) -> np.ndarray | None:
@@ -162,7 +200,7 @@ _LOOPS = {np.dtype(code) for code in FLOATS}
 
 def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Plan:
     """Decide how a call runs, or raise what it deserves. Runs, allocates and compiles nothing."""
-    target = _target.chosen(target)
+    target = _target.chosen(target, name)
     if (foreign := _foreign.enter(name, operands, out, kwargs)) is not None:
         operands, out, kwargs = foreign.operands, foreign.out, foreign.kwargs
     values = (*operands, out, kwargs.get("where"))
@@ -177,7 +215,7 @@ def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         return Plan(path, "cuda", refused=refused, operands=operands)
     table = target or "auto"
     if target == "parallel":
-        _threads.require()
+        _threads.require(name)
     if "override" in kinds:
         other = "this argument's own __array_ufunc__ decides"
         return Plan("override", target or "serial", refused={"parallel": other}, operands=operands, table=table)
@@ -323,7 +361,8 @@ def loop_dtype(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) ->
     weak = (int, float, complex)
     kinds = [type(v) if type(v) in weak else np.asarray(v).dtype for v in operands]
     # Without casting=, which does not choose a loop: NumPy 2.4 dies of casting="equiv" next to a Python float
-    options = {key: kwargs[key] for key in ("signature",) if key in kwargs}
+    signature = kwargs.get("signature", kwargs.get("sig"))
+    options = {} if signature is None else {"signature": signature}
     if kwargs.get("dtype") is not None:
         options["signature"] = (None,) * len(operands) + (np.dtype(kwargs["dtype"]),)
     result: np.dtype = ufuncs.of(name).resolve_dtypes((*kinds, None), **options)[-1]

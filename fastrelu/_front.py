@@ -7,8 +7,8 @@ one takes less than 20.
 
 What it recognises: ``x`` (and ``grad``), all exact, C-contiguous `numpy.ndarray` of one same native float type,
 bfloat16 too once ml_dtypes has brought it; parameters left at their defaults, or the first of them an ordinary
-`float`; at most one keyword, ``out``, an array of that kind too. It then calls the raw ufunc. Everything else, errors
-included, goes to the Python function with the arguments untouched.
+`float`; at most one keyword, ``out``, an array of that kind too. It then calls the raw ufunc. Everything else, and what
+the ufunc refuses, goes to the Python function with the arguments untouched.
 """
 
 import ctypes
@@ -183,7 +183,21 @@ def _emit_front(module: ir.Module) -> ir.Function:
     result = python_function(builder, "PyObject_Vectorcall", WORD, ufunc, vector, builder.load(count), WORD(0))
     with builder.if_then(builder.icmp_unsigned("!=", builder.load(made), WORD(0))):
         python_function(builder, "Py_DecRef", VOID, builder.load(made))
+    fine, failed, told = (function.append_basic_block(name) for name in ("fine", "failed", "told"))
+    builder.cbranch(equal(result, 0), failed, fine)
+    builder.position_at_end(fine)
     builder.ret(result)
+
+    # What NumPy refuses, Python is to refuse, in words that name the argument. Nothing has been written
+    builder.position_at_end(failed)
+    refused = [
+        builder.icmp_signed("!=", python_function(builder, "PyErr_ExceptionMatches", INT, WORD(id(kind))), INT(0))
+        for kind in (TypeError, ValueError)
+    ]
+    builder.cbranch(builder.or_(*refused), told, fine)
+    builder.position_at_end(told)
+    python_function(builder, "PyErr_Clear", VOID)
+    builder.branch(python)
 
     builder.position_at_end(python)
     builder.ret(python_function(builder, "PyObject_Vectorcall", WORD, fallback, arguments, given, keywords))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import _again, _arrays, _compile, _foreign, _large, _ml_dtypes, _target, _threads, _tuning, ufuncs
+from . import _again, _arrays, _compile, _errors, _foreign, _large, _ml_dtypes, _target, _threads, _tuning, ufuncs
 from ._dispatch import Explanation, any_on_gpu, as_floats, cuda_target, loop_dtype, reasons
 from ._operations import DATA, OPERATIONS
 
@@ -41,9 +41,9 @@ class Pass:
         self.views = [self._view(argument) for argument in OPERATIONS[operation] if argument in self.inputs]
         self.out = self.outputs.get("out") if self.writes() else None
         self.check()
-        self.target = _target.chosen(target)
+        self.target = _target.chosen(target, name)
         if self.target == "parallel":
-            _threads.require()
+            _threads.require(name)
         self.table = "auto" if self.target in (None, "cuda") else self.target
         size = self.views[0].size
         self.parallel, streaming = _large.decide(self.views, self.out, size, self.dtype, self.table)
@@ -120,7 +120,7 @@ class Pass:
         try:
             return np.broadcast_to(array, self.shape)
         except ValueError:
-            raise misfit(self.name, argument, array.shape, self.shape) from None
+            raise _errors.misfit(self.name, argument, array.shape, self.shape) from None
 
     def memory(self, argument: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return an output's memory: what was given, or else new, laid out like the data where it has its shape."""
@@ -167,14 +167,8 @@ class Pass:
 def check_out(name: str, out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Raise what an output deserves that does not take a result of a shape and a type."""
     if out.shape != shape:
-        raise ValueError(f"{name}: out has shape {out.shape}; the result has {shape}")
-    if not np.can_cast(dtype, out.dtype, "same_kind"):
-        raise TypeError(f"{name}: the result is of dtype {dtype}, which does not cast to out of dtype {out.dtype}")
-
-
-def misfit(name: str, argument: str, shape: tuple[int, ...], data: tuple[int, ...]) -> ValueError:
-    """Return the error for a parameter that does not broadcast to the data."""
-    return ValueError(f"{name}: {argument} of shape {shape} does not broadcast to the shape {data} of the data")
+        raise ValueError(f"{name}: out has shape {out.shape}; the result has shape {shape}")
+    _errors.check_cast(name, dtype, "out is", out.dtype)
 
 
 def shared(name: str, argument: str) -> ValueError:
@@ -206,7 +200,7 @@ def call(
 ) -> Any:  # fmt: skip
     """Run a function wherever its arguments are."""
     inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
-    target = _target.chosen(target)
+    target = _target.chosen(target, name)
     borrows = target == "parallel" and _threads.must_borrow()
     key = None if borrows or options else _again.key(name, inputs.values(), outputs.values(), target)
     if key is not None and (results := _again.run(key, inputs.values(), outputs.values())) is not None:
@@ -228,7 +222,7 @@ def explain(
 ) -> Explanation:  # fmt: skip
     """Say where `call` would run, or raise what it would."""
     inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
-    target = _target.chosen(target)
+    target = _target.chosen(target, name)
     elsewhere = _elsewhere(name, {**inputs, **outputs}, target)
     if elsewhere == "dask":
         return Explanation(

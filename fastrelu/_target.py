@@ -19,10 +19,10 @@ _of_thread: dict[int, np.ndarray] = {}
 _lock = _native.Lock()  # a finaliser may call while it is held
 
 
-def chosen(target: str | None) -> str | None:
+def chosen(target: str | None, name: str = "fastrelu") -> str | None:
     """Return the target of a call whose argument that is, None for the automatic choice; raise for anything else."""
     if target is not None:
-        return _tuning.check_target(target, "target")
+        return _tuning.check_target(target, f"{name}: target")
     force = _of_thread.get(_native.thread_ident()) if _of_thread else None
     return _tuning.settings.target if force is None else _name.get(int(force[USES]), _tuning.settings.target)
 

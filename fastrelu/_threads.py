@@ -153,15 +153,15 @@ def _room_for_team() -> bool:
     return _no_team is None
 
 
-def refuse(reason: str) -> NoReturn:
+def refuse(reason: str, name: str = "fastrelu") -> NoReturn:
     """Raise the error of a forced parallel call."""
-    raise RuntimeError(f"target='parallel' is not available: {reason}")
+    raise RuntimeError(f"{name}: target='parallel' is not available: {reason}")
 
 
-def require() -> None:
+def require(name: str = "fastrelu") -> None:
     """Raise the error of a forced parallel call where nothing may run in parallel."""
     if (reason := unavailable()) is not None:
-        refuse(reason)
+        refuse(reason, name)
 
 
 def unavailable() -> str | None:

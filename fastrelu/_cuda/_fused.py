@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import _arrays
-from .._fused import Arguments, check_out, misfit, shared
+from .._errors import misfit
+from .._fused import Arguments, check_out, shared
 from .._operations import DATA, OPERATIONS
 from . import _libraries, _types
 from ._arguments import check_aligned, check_writable, in_order, new, operand, place, the_library, touches
