@@ -42,7 +42,7 @@ def kind(value: Any) -> str:
         return "device"
     if hasattr(type(value), "__array_ufunc__"):
         return "override"
-    if any(hasattr(value, each) for each in ("__array_namespace__", "__dlpack__", "__dlpack_device__")):
+    if any(hasattr(type(value), each) for each in ("__array_namespace__", "__dlpack__", "__dlpack_device__")):
         return "foreign"
     return "host"
 
@@ -82,14 +82,14 @@ def supported(dtype: np.dtype) -> bool:
 
 
 def converted(name: str, argument: str, value: Any) -> np.ndarray:
-    """Return what NumPy makes of an argument; of lists that it cannot take, the error names the argument."""
+    """Return what NumPy makes of an argument; an error of it names the argument."""
     try:
         return np.asarray(value)
     except (TypeError, ValueError) as error:
-        if not isinstance(value, (list, tuple)):  # an object that says itself what is wrong with it
+        if type(error) not in (TypeError, ValueError):  # of somebody's own kind
             raise
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name}: {argument} is a {type_name(value)} that is not an array: {error}") from error
+        what = type_name(value)
+        raise type(error)(f"{name}: {argument} is a {what}, of which NumPy makes no array: {error}") from error
 
 
 def checked(name: str, argument: str, value: Any) -> Any:

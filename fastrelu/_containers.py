@@ -77,7 +77,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if hasattr(type(value), "data_vars"):
         for label, variable in value.data_vars.items():
             yield f"variable {label!r}", variable.dtype
-    elif hasattr(type(value), "columns"):
+    elif hasattr(type(value), "columns") and value.ndim == 2:  # (a series of Dask has columns too)
         for label, dtype in zip(value.columns, value.dtypes, strict=True):
             yield f"column {label!r}", dtype
     else:

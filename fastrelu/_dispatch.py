@@ -58,7 +58,9 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         out = out[0]
     operands = as_floats(name, operands)
     # Where the first of the data is of NumPy's own floats, nothing is bfloat16 but by request
-    if "ml_dtypes" in sys.modules and (kwargs or getattr(operands[0], "dtype", None) not in _LOOPS):
+    if "ml_dtypes" in sys.modules and (
+        kwargs or not (isinstance(operands[0], (np.ndarray, np.generic)) and operands[0].dtype in _LOOPS)
+    ):
         operands, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name), operands, kwargs)
     table = _settled(operands, out, target) if not kwargs else None
     if table is not None:

@@ -32,9 +32,11 @@ def explained(function: F) -> F:
     def public(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
+        except np.exceptions.AxisError as error:
+            raise np.exceptions.AxisError(error.axis or 0, error.ndim or 0, f"{name}: axis") from None
         except (TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                error.args = (_misfit_of_call(name, function, kwargs, str(error)),)  # Python could not even call it
+            if isinstance(error, TypeError) and (text := _misfit_of_call(name, function, kwargs, error)):
+                error.args = (text,)
             elif name.endswith("_") and type(error) in (TypeError, ValueError, RuntimeError):
                 error.args = (_of_twin(name, first, str(error)),)
             raise
@@ -53,15 +55,18 @@ def _of_twin(name: str, first: str, text: str) -> str:
     return f"{name}: {text}"
 
 
-def _misfit_of_call(name: str, function: Callable[..., Any], kwargs: Mapping[str, Any], text: str) -> str:
-    """Return what to say of arguments that the signature does not take, for which Python has a text."""
+def _misfit_of_call(name: str, function: Callable[..., Any], kwargs: Mapping[str, Any], error: TypeError) -> str | None:
+    """Return what to say of arguments that the signature does not take, or None if they are not what is wrong."""
     signature = inspect.signature(function)
     named = [key for key, each in signature.parameters.items() if each.kind is not each.POSITIONAL_ONLY]
-    taken = (*named, *KEYWORDS) if "ufunc_kwargs" in named else named
+    taken = [*named[:-1], *KEYWORDS] if "ufunc_kwargs" in named else named
     for keyword in kwargs:
         if keyword not in taken:
-            return unknown(name, keyword, [key for key in taken if key not in ("ufunc_kwargs", "sig")])
-    return f"{name}: {text.partition(') ')[2] or text}; write {name}{signature}"
+            return unknown(name, keyword, [key for key in taken if key != "sig"])
+    if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+        return None
+    # Python could not even call it, and says so of "relu()"
+    return f"{name}: {str(error).partition(') ')[2] or error}; write {name}{signature}"
 
 
 def check_keywords(name: str, kwargs: Mapping[str, Any]) -> None:
@@ -153,10 +158,8 @@ def check_cast(
     """Raise TypeError if a result of a type does not go into an output, or a part of it: `what`, of dtype `called`."""
     if not np.can_cast(dtype, into, casting):
         rule = "" if casting == "same_kind" else f" under casting={casting!r}"
-        raise TypeError(
-            f"{name}: {what} of dtype {into if called is None else called}, which cannot hold the result of dtype "
-            f"{dtype}{rule}"
-        )
+        into = into if called is None else called
+        raise TypeError(f"{name}: {what} of dtype {into}, to which the result of dtype {dtype} does not cast{rule}")
 
 
 def check_call(
@@ -181,11 +184,12 @@ def check_call(
             raise TypeError(f"{name}: dtype={kwargs['dtype']!r} is not a type of NumPy") from error
     try:
         result = loop_dtype(name, operands, kwargs)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         asked = " and ".join(f"{key}={kwargs[key]!r}" for key in ("dtype", "signature", "sig") if key in kwargs)
         if not asked:
             return
-        raise TypeError(f"{name}: there is no loop for {asked}; there are those of {_arrays.ACCEPTED}") from error
+        text = f"{name}: there is no loop for {asked}; there are those of {_arrays.ACCEPTED}"
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(text) from error
     casting = kwargs.get("casting", "same_kind")
     if casting in ("no", "equiv", "safe", "same_kind", "unsafe"):
         for argument, value in arguments.items():

@@ -49,7 +49,8 @@ class MaskPass(Pass):
         self.length = length(self.shape)
         if mask is None:
             return
-        check_mask(self.name, argument, _arrays.type_name(mask), _arrays.dtype_of(mask), np.shape(mask), self.shape)
+        what = _arrays.described(self.given[argument], mask)
+        check_mask(self.name, argument, what, _arrays.dtype_of(mask), np.shape(mask), self.shape)
         if argument == "mask_out":
             self.check_apart("mask_out", mask)
 

@@ -64,7 +64,10 @@ def axis_of(name: str, axis: Any, ndim: int) -> int | None:
     """Return the axis of the units, counted from the first; None for one sum of all."""
     if axis is None:
         return None
-    axis = operator.index(axis)
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{name}: axis must be an integer or None, not {_arrays.type_name(axis)}") from None
     if not -ndim <= axis < ndim:
         raise np.exceptions.AxisError(axis, ndim, f"{name}: axis")
     return int(axis % ndim)
