@@ -191,8 +191,12 @@ def _pandas(name: str, ufunc: np.ufunc, operands: Sequence[Any], kwargs: Mapping
     return out
 
 
-def _strong(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any]:
-    """Return operands with numbers in the type of the result: pandas makes arrays of some, which then are strong."""
+def strong(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any]:
+    """Return operands with numbers in the type of the result.
+
+    Pandas makes arrays of numbers, which then count for types. Dask hands them to the ufunc when it computes, and what
+    is too large for the type would warn there.
+    """
     dtype = result_dtype(name, operands, kwargs)
     if dtype is None:
         return operands
@@ -208,7 +212,7 @@ def _computed(name: str, ufunc: np.ufunc, operands: Sequence[Any], kwargs: Mappi
     ):
         return _by_columns(name, ufunc, operands, kwargs)
     if len(operands) > 1:
-        operands = _strong(name, operands, kwargs)
+        operands = strong(name, operands, kwargs)
     return ufunc(*operands, **kwargs)
 
 
@@ -240,7 +244,7 @@ def _by_columns(name: str, ufunc: np.ufunc, operands: Sequence[Any], kwargs: Map
     for k in range(whole.shape[1]):
         if "where" in options:
             kwargs = {**options, "where": options["where"][:, k]}
-        result.isetitem(k, ufunc(*_strong(name, [column(k) for column in columns_of], kwargs), **kwargs))
+        result.isetitem(k, ufunc(*strong(name, [column(k) for column in columns_of], kwargs), **kwargs))
     return result
 
 

@@ -73,6 +73,7 @@ def elementwise(
             _errors.check_cast(name, dtype, "out is", out.dtype)
             if dtype != out.dtype:
                 options["dtype"] = out.dtype  # Dask then converts, where it would change the type of `out`
+    operands = _containers.strong(name, operands, kwargs)
     if target == "auto":
         return ufunc(*operands, **options)
     # Told here, so that Dask need not find out by a call
