@@ -59,7 +59,7 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     operands = as_floats(name, operands)
     # Where the first of the data is of NumPy's own floats, nothing is bfloat16 but by request
     if "ml_dtypes" in sys.modules and (
-        kwargs or not (isinstance(operands[0], (np.ndarray, np.generic)) and operands[0].dtype in _LOOPS)
+        kwargs or not (issubclass(type(operands[0]), (np.ndarray, np.generic)) and operands[0].dtype in _LOOPS)
     ):
         operands, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name), operands, kwargs)
     table = _settled(operands, out, target) if not kwargs else None
