@@ -89,7 +89,8 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         return cuda_target().call(name, operands, out, todo.target, kwargs)
     if todo.path == "override":
         options = kwargs if given is ABSENT else {**kwargs, "out": out}
-        return _containers.call(name, ufuncs.of(name), operands, todo.table, options)
+        with _target.forced(todo.table):
+            return _containers.call(name, ufuncs.of(name), operands, todo.table, options)
     try:
         if todo.path == "driver":
             assert todo.dtype is not None
