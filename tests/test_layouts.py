@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrelu
+from fastrelu import ufuncs
 from fastrelu._bench.oracle import assert_same, expected
 
 from .helpers import (
@@ -139,14 +140,46 @@ def test_jobs_are_planned_once(how, unplanned):
     assert len(unplanned) == 3
 
 
-def test_output_that_overlaps_itself_is_never_known(unplanned):
-    """NumPy computes into a copy and writes that back; a job for the copy does not do for the next call."""
+def test_output_that_overlaps_itself_is_never_planned(unplanned):
+    """NumPy computes into a copy, and writes that back in its own order."""
     for _ in range(2):
         base = np.arange(-50, 50, dtype=np.float32)
         windows = np.lib.stride_tricks.as_strided(base, (40, 60), (4, 4))
         fastrelu.leaky_relu_(windows, 2.0)
         assert_same(base, np.array([*range(-100, 0, 2), *range(50)], np.float32))
-    assert len(unplanned) == 2
+    assert not unplanned
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("strides", "size"),
+    [((0, 4), 700), ((4, 0), 500), ((0, 0), 1), ((4, 4), 1200), ((0, 2), 700), ((1400, 2), 175_000)],
+    ids=["rows", "columns", "one", "windows", "halves of rows", "halves"],
+)
+def test_output_over_itself(strides, size, target):
+    """NumPy's result, that of whichever element it writes last: where all are positive, they are passed on."""
+    from numpy._core.umath import clip  # the ufunc
+
+    x = np.random.default_rng(0).random((500, 700), np.float32) + 1
+    calls = {
+        "relu": (np.positive, (x,)), "leaky_relu": (np.copysign, (x, np.float32(0.5))),
+        "relu_backward": (clip, (x, np.float32(0.5), np.float32(9))),
+    }  # fmt: skip
+
+    def written(function, operands, **options):
+        memory = np.zeros(size + 1, np.float32)
+        function(*operands, out=np.lib.stride_tricks.as_strided(memory, x.shape, strides), **options)
+        return memory
+
+    for name, (peer, operands) in calls.items():
+        for layout in (lambda a: a, np.asfortranarray, lambda a: a[::-1, ::-1]):
+            laid = [layout(value) if np.ndim(value) else value for value in operands]
+            wanted = written(peer, laid)
+            ours = [laid[0], layout(np.ones_like(x)), np.float32(0)] if name == "relu_backward" else laid
+            for _ in range(2):
+                with fastrelu.configure(parallel_min_bytes=0, streaming_min_bytes=64):
+                    assert_same(written(public(name), ours, target=target), wanted)
+                    assert_same(written(getattr(ufuncs, name), ours), wanted)
 
 
 def test_known_jobs_never_skip_a_check(unplanned):
