@@ -13,6 +13,7 @@ import numpy as np
 from . import _again, _arrays, _containers, _errors, _foreign, _large, _ml_dtypes, _target, _threads, _tuning, ufuncs
 from ._layout import ALLOWED, LAUNCHER, TEAMS
 from ._operations import ARGUMENTS, DATA, FLOATS, OPERATIONS
+from ._ufunc import hidden
 
 #: Bytes of output from which a call that NumPy would cut up goes to the driver, whose own 10 us (60 to 100 the first
 #: time) it must outweigh.
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "None"})()
 
 
+@hidden
 def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Any:
     """Run an operation on its operands, parameters included."""
     target = _target.chosen(target, name)
@@ -201,6 +203,7 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
 _LOOPS = {np.dtype(code) for code in FLOATS}
 
 
+@hidden
 def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Plan:
     """Decide how a call runs, or raise what it deserves. Runs, allocates and compiles nothing."""
     target = _target.chosen(target, name)

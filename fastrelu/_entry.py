@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
+from . import _aside
 from ._layout import DONE, INDEX, LOOP
 from ._native import INT, VOID, WORD, python_function
 
@@ -46,7 +47,7 @@ def emit(module: ir.Module, prepare: Callable[[int], None]) -> None:
     index = builder.load(builder.gep(words, [WORD(INDEX)]))
     index = builder.select(builder.icmp_unsigned(">", count, WORD(ROUNDS)), WORD(-1), index)
     number = python_function(builder, "PyLong_FromLongLong", WORD, index)
-    result = python_function(builder, "PyObject_CallOneArg", WORD, WORD(id(prepare)), number)
+    result = _aside.call_one(builder, prepare, number)
     python_function(builder, "Py_DecRef", VOID, number)
     builder.cbranch(builder.icmp_unsigned("==", result, WORD(0)), failed, again)
 

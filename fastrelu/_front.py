@@ -20,7 +20,18 @@ import numpy as np
 from llvmlite import ir
 
 from ._layout import FROM
-from ._native import INT, VOID, WORD, call, keep, numpy_functions, python_function
+from ._native import (
+    FASTCALL_KEYWORDS,
+    INT,
+    VOID,
+    WORD,
+    MethodDef,
+    call,
+    keep,
+    new_function,
+    numpy_functions,
+    python_function,
+)
 from ._operations import DATA, FLOATS, OPERATIONS
 from ._tuning import settings
 
@@ -35,22 +46,9 @@ _NDIM, _SHAPE, _DESCR, _FLAGS = _HEAD + 8, _HEAD + 16, _HEAD + 40, _HEAD + 48
 _TUPLE_SIZE, _TUPLE_ITEMS = _HEAD, tuple.__basicsize__
 _PLAIN = 0x0001 | 0x0100  # NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_ALIGNED
 _MULTIPLY_LIST = 158  # PyArray_MultiplyList's place in NumPy's C API
-_METH_FASTCALL_KEYWORDS = 0x0080 | 0x0002
 
 #: 1 while the automatic choice is in force; `configure(target=...)` clears it, and all calls take the Python way.
 enabled = np.array([settings.target is None], dtype=np.int64)
-
-
-class _MethodDef(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_char_p), ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int), ("doc", ctypes.c_char_p),
-    )  # fmt: skip
-
-
-_new_function = ctypes.pythonapi.PyCFunction_NewEx
-_new_function.restype = ctypes.py_object
-_new_function.argtypes = [ctypes.POINTER(_MethodDef), ctypes.c_void_p, ctypes.py_object]
 
 
 # What the native code knows of a function: an array of words.
@@ -259,9 +257,9 @@ def fast(address: int, ufunc: np.ufunc, signature: str, *defaults: float) -> Cal
             _set_defaults(about, k, defaults, np.dtype(code))
         _late_defaults.append((about, defaults))
         document = f"{name}({signature})\n--\n\n{function.__doc__}".encode()
-        method = _MethodDef(name.encode(), address, _METH_FASTCALL_KEYWORDS, document)
+        method = MethodDef(name.encode(), address, FASTCALL_KEYWORDS, document)
         keep((function, ufunc, method))
-        front: F = _new_function(ctypes.byref(method), None, "fastrelu")
+        front: F = new_function(ctypes.byref(method), None, "fastrelu")
         return front
 
     return decorate

@@ -14,6 +14,7 @@ import numpy as np
 from . import _again, _arrays, _compile, _errors, _foreign, _large, _ml_dtypes, _target, _threads, _tuning, ufuncs
 from ._dispatch import Explanation, any_on_gpu, as_floats, cuda_target, loop_dtype, reasons
 from ._operations import DATA, OPERATIONS
+from ._ufunc import hidden
 
 Arguments = Mapping[str, Any]
 
@@ -195,6 +196,7 @@ def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
     return array.copy()
 
 
+@hidden
 def call(
     kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
 ) -> Any:  # fmt: skip
@@ -217,6 +219,7 @@ def call(
     return kind(name, inputs, outputs, target, **options).run(key)
 
 
+@hidden
 def explain(
     kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
 ) -> Explanation:  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from . import _aside
 from ._native import INT, VOID, WORD, python_function
 
 #: Its name, and ours for its loops, which are there before NumPy has a dtype for them.
@@ -40,7 +41,7 @@ def emit(module: ir.Module, meet: Callable[[np.ufunc], None], resolve: int) -> N
     function = ir.Function(module, ir.FunctionType(INT, [WORD, INT, WORD, WORD, WORD]), "resolve_types")
     builder = ir.IRBuilder(function.append_basic_block())
     failed, met = function.append_basic_block(), function.append_basic_block()
-    result = python_function(builder, "PyObject_CallOneArg", WORD, WORD(id(meet)), function.args[0])
+    result = _aside.call_one(builder, meet, function.args[0])
     builder.cbranch(builder.icmp_unsigned("==", result, WORD(0)), failed, met)
     builder.position_at_end(failed)
     builder.ret(INT(-1))

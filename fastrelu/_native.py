@@ -40,6 +40,24 @@ def keep(*objects: object) -> None:
 WORD, INT, VOID = ir.IntType(64), ir.IntType(32), ir.VoidType()
 _BYTES = ir.IntType(8).as_pointer()
 
+#: How functions are called that take a vector of arguments and a tuple of keywords.
+FASTCALL_KEYWORDS = 0x0080 | 0x0002
+
+
+class MethodDef(ctypes.Structure):
+    """What a function of native code is made from."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p), ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int), ("doc", ctypes.c_char_p),
+    )  # fmt: skip
+
+
+#: Of a `MethodDef`, what is passed to it as the first argument (an address), and its module.
+new_function = ctypes.pythonapi.PyCFunction_NewEx
+new_function.restype = ctypes.py_object
+new_function.argtypes = [ctypes.POINTER(MethodDef), ctypes.c_void_p, ctypes.py_object]
+
 
 def python_function(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
     """Call a function of Python's C API by its address in this process."""

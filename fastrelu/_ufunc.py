@@ -9,11 +9,12 @@ import copyreg
 import ctypes
 import functools
 import importlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
-from . import _entry, _front, _ml_dtypes, _native, _tuning
+from . import _aside, _entry, _front, _ml_dtypes, _native, _tuning
 from ._compile import compile_slot, slots
 from ._layout import INDEX, ITEMSIZE, OPERANDS, SLOT_WORDS, TABLE
 from ._operations import OPERATIONS, typecodes
@@ -21,6 +22,8 @@ from ._versions import needed
 
 with needed("numpy"):
     from numpy._core._multiarray_umath import _UFUNC_API
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Places in NumPy's table of ufunc functions, which is part of NumPy's ABI
 _FROM_FUNC_AND_DATA, _REGISTER_LOOP_FOR_TYPE, _DEFAULT_TYPE_RESOLVER = 1, 2, 39
@@ -52,6 +55,7 @@ def _meet(ufunc: np.ufunc) -> None:
 _module = _native.new_module()
 _prepare = functools.partial(compile_slot, slots)
 _native.keep(_prepare, _meet)
+_aside.emit(_module)
 _entry.emit(_module, _prepare)
 _front.emit(_module)
 _ml_dtypes.emit(_module, _meet, _numpy[_DEFAULT_TYPE_RESOLVER])
@@ -63,6 +67,11 @@ def front_address(name: str) -> int:
     """Return the address of the native front of a public function."""
     address: int = _code.get_function_address(f"front_{name}")
     return address
+
+
+def hidden(function: F) -> F:
+    """Keep a function, and all that it calls, out of sight of torch.compile."""
+    return _aside.hide(_code.get_function_address("aside"), function)
 
 
 def _new_slot(operation: str, kind: str, itemsize: int) -> int:

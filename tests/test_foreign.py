@@ -9,6 +9,7 @@ import pytest
 import fastrelu
 from fastrelu._bench.oracle import assert_same
 
+from .children import python
 from .helpers import BINARY, FLOATS, INTEGERS, OPERATIONS, TARGETS, pairs, public, run_python, spread
 
 
@@ -467,6 +468,85 @@ def test_torch_recorders_see_functions_and_operators(torch):
     for mode in ("real", "symbolic"):
         assert make_fx(operator, tracing_mode=mode)(x)(y).tolist() == [5.0, 0.0]
     assert torch.func.functionalize(operator)(y).tolist() == [5.0, 0.0]
+
+
+def test_torch_compile(torch, tmp_path):
+    """It breaks its graphs at our functions, and leaves their Python code alone, which it would run on copies."""
+    result = python(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        import numpy as np, torch, fastrelu
+
+        def graphs(function, *arguments):
+            found = []
+            def backend(graph, inputs):
+                found.append(graph)
+                return graph.forward
+            torch._dynamo.reset()
+            compiled = torch.compile(function, backend=backend)
+            return [compiled(*arguments) for _ in range(2)][-1], len(found)
+
+        mask = torch.tensor([0b10110101] * 30000, dtype=torch.uint8)
+        counts = lambda: torch.zeros(600, dtype=torch.int64)
+        CALLS = {
+            "relu": lambda x: fastrelu.relu(x * 1) + 1,
+            "relu, in place": lambda x: fastrelu.relu_(x * 1) + 1,
+            "leaky_relu": lambda x: fastrelu.leaky_relu(x * 1, 0.5, out=torch.empty(400, 600).T) + 1,
+            "slopes": lambda x: fastrelu.leaky_relu(x * 1, x[:, :1] * 1) + 1,
+            "backward": lambda x: fastrelu.relu_backward_(x * 2, x * 1) + 1,
+            "where": lambda x: fastrelu.relu(x * 1, where=x > -1, out=x * 2) + 1,
+            "with_mask": lambda x: sum(each.sum() for each in fastrelu.relu_with_mask(x * 1)) + 1,
+            "from_mask": lambda x: fastrelu.leaky_relu_backward_from_mask(x * 1, mask, 0.5) + 1,
+            "count": lambda x: fastrelu.count_active((x * 1).T) + 1,
+            "counts": lambda x: fastrelu.relu_with_counts((x * 1).T, counts()) + 1,
+            "slope": lambda x: fastrelu.leaky_relu_slope_grad(x * 1, x * 2) + 1,
+            "both": lambda x: sum(fastrelu.leaky_relu_backward_with_slope_grad(x * 1, x * 2)) + 1,
+        }
+        contiguous = torch.arange(-120000.0, 120000).reshape(600, 400) / 1e5
+        for x in (contiguous, contiguous.reshape(400, 600).T):
+            for name, call in CALLS.items():
+                wanted = call(x)
+                found, count = graphs(call, x)
+                assert torch.equal(found, wanted), name
+                assert count == 2, (name, count)  # one before our call, and one after it: the hook is there again
+
+        def dead(x):
+            units = fastrelu.DeadUnits(400)
+            units.add(x * 1)
+            assert str(fastrelu.explain(fastrelu.count_active, x)) == str(fastrelu.explain(fastrelu.count_active, x))
+            return x + torch.from_numpy(units.counts)
+        assert torch.equal(graphs(dead, contiguous)[0], dead(contiguous))
+
+        # NumPy's arrays are tensors there too; and a first call compiles
+        def numpy(x):
+            half = (x * 1).numpy().astype(np.float16).T
+            y = fastrelu.relu(half), fastrelu.relu_with_mask(half)[0], fastrelu.ufuncs.leaky_relu(half, np.float16(0.5))
+            counts = fastrelu.count_active(half)
+            return sum(torch.from_numpy(each.astype(np.float32)) for each in y) + torch.from_numpy(counts)[:1]
+        for x in (contiguous, contiguous * 2):
+            found = torch.compile(numpy, backend="eager")(x)
+            assert torch.equal(found, numpy(x))
+
+        def wrong(x):
+            try:
+                fastrelu.relu(x * 1, out=torch.empty(3))
+            except ValueError as error:
+                return x + 1, str(error)
+        (found, message), count = graphs(wrong, contiguous)
+        assert torch.equal(found, contiguous + 1) and "broadcast" in message, message
+
+        with_grad = torch.ones(3, requires_grad=True)
+        try:
+            graphs(lambda x: fastrelu.relu(x * 1), with_grad)
+        except TypeError as error:
+            assert "requires grad" in str(error)
+        else:
+            raise AssertionError
+        """,
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+    assert not result.stdout
 
 
 def test_onnx_export(torch, monkeypatch):
