@@ -22,8 +22,14 @@ NUMBERS = (bool, int, float, complex)
 ACCEPTED = "bool, integers, bfloat16, float16, float32 and float64"
 
 
-#: Libraries with code of their own here, and the classes of their arrays; a proxy claims to have every attribute.
-_LIBRARIES = (("torch", "torch", "Tensor"), ("jax", "jax", "Array"), ("torch", "torch.fx", "Proxy"))
+#: Libraries with code of their own here, and the classes of their arrays and of what stands for one; a proxy claims to
+#: have every attribute.
+_LIBRARIES = (
+    ("torch", "torch", "Tensor"),
+    ("jax", "jax", "Array"),
+    ("torch", "torch.fx", "Proxy"),
+    ("jax", "jax", "Ref"),
+)
 
 
 def kind(value: Any) -> str:

@@ -266,6 +266,8 @@ class _Jax(Library):
                 f"{name}: {argument} is traced by JAX (jit, grad, vmap), which cannot see into this call: call "
                 "fastrelu outside, or by jax.pure_callback, in a jax.custom_vjp where gradients are needed"
             )
+        if not isinstance(value, jax.Array):
+            raise TypeError(f"{name}: {argument} is a jax.Ref, which JAX may write to; pass its value, {argument}[...]")
         if value.is_deleted():
             raise ValueError(
                 f"{name}: {argument} is a jax.Array whose memory was given away: it was deleted, or donated to a call"

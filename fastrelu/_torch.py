@@ -197,7 +197,8 @@ def place(name: str, argument: str, value: Any) -> tuple[int, tuple[int, ...]]:
     last = value.storage_offset() + sum((n - 1) * step for n, step in zip(shape, value.stride(), strict=True))
     if not pointer or (last + 1) * value.element_size() > storage.nbytes():
         raise TypeError(
-            f"{name}: {argument} is a {type(value).__qualname__} whose elements have no memory, as of a storage that "
-            "was resized, a wrapper, or zeros that torch has not written down; pass a clone of its values"
+            f"{name}: {argument} is a {type(value).__qualname__} whose elements have no memory, as where a storage "
+            "was resized, in a wrapper of other tensors, or of zeros that torch has not written down; pass a clone of "
+            "its values, or what it wraps"
         )
     return pointer, shape

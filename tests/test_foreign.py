@@ -819,6 +819,16 @@ def test_jax_recorders(jax, which):
             record(call)
 
 
+def test_jax_references(jax):
+    if not hasattr(jax, "Ref"):
+        pytest.skip("this JAX has none")
+    reference = jax.new_ref(jax.numpy.array([-1.0, 2.0]))
+    for argument, call in WAYS.items():
+        with pytest.raises(TypeError, match=rf"{argument} is a jax\.Ref.*its value"):
+            call(reference)
+    assert fastrelu.relu(reference[...]).tolist() == [0.0, 2.0]
+
+
 def test_jax_arrays_that_are_gone(jax):
     donated = jax.numpy.ones(1000)
     jax.jit(lambda x: x + 1, donate_argnums=0)(donated)
