@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from . import fuzz
+import fastrelu
 
-CASES = 2_000
+from . import fuzz
+from .fuzz import elementwise, fused
+
+CASES = 3_000
 
 
 def test_random_calls():
@@ -20,7 +23,17 @@ def test_random_calls():
             done[fuzz.run(0, number)] += 1
     assert done[True] > CASES // 2
     assert done[False] > CASES // 100
-    assert min(paths[way] for way in ("driver", "converted on threads", "known job")) > CASES // 200, paths
+    rare = {"converted on threads", "sums by cycles"}
+    for way in fuzz.WAYS:
+        assert paths[way] > CASES // (500 if way in rare else 100), paths
+
+
+def test_every_function_is_drawn():
+    cases = [fuzz.draw(0, number) for number in range(CASES)]
+    drawn = {(case.name, case.twin if isinstance(case, fused.Fused) else case.form == "twin") for case in cases}
+    names = [*elementwise.PARAMETERS, *fused.FUNCTIONS]
+    public = {name for name in dir(fastrelu) if callable(getattr(fastrelu, name))}
+    assert drawn == {(name, twin) for name in names for twin in (False, True) if name + "_" * twin in public}
 
 
 def test_cases_are_the_same_again():
@@ -30,8 +43,9 @@ def test_cases_are_the_same_again():
 
 
 def test_a_failure_says_how_to_see_it_again(monkeypatch):
-    monkeypatch.setattr(fuzz, "public", lambda name, twin: lambda *args, **kwargs: 7)
-    number = next(k for k in range(100) if fuzz.draw(3, k).form == "public")
+    for module in (elementwise, fused):
+        monkeypatch.setattr(module, "public", lambda name, twin: lambda *args, **kwargs: 7)
+    number = next(k for k in range(100) if getattr(fuzz.draw(3, k), "form", "public") == "public")
     with pytest.raises(fuzz.Wrong, match=f"run it again: python -m tests.fuzz --seed 3 --only {number}$"):
         fuzz.run(3, number)
 

@@ -1,0 +1,111 @@
+"""Outputs whose elements share memory: which of them NumPy leaves there, which is a question of its order."""
+
+from typing import Any
+
+import numpy as np
+
+from .cases import Skipped
+
+#: NumPy's own ufuncs of one to three operands, which return the first where the others have no say in it.
+PEERS = (np.positive, np.copysign, np.clip)
+
+
+def of_itself(array: np.ndarray) -> bool:
+    """Say whether elements of an array share memory."""
+    starts = np.sort(_starts(array), axis=None)
+    return bool((np.diff(starts) < array.itemsize).any())
+
+
+def partly(array: np.ndarray, written: Any = True) -> bool:
+    """Say whether elements may share some of their bytes with others, and not all."""
+    starts = _starts(array)[np.broadcast_to(written, array.shape)]
+    return np.unique(starts % array.itemsize).size > 1
+
+
+def write(out: np.ndarray, values: np.ndarray, operands: list[Any], where: Any, order: str) -> None:
+    """Write values as a ufunc of these operands does; raise Skipped where nothing says how that is."""
+    memory, where = _bytes(out), np.asarray(where)
+    written = np.broadcast_to(where.copy(), out.shape)
+    result = values.astype(out.dtype)
+    if partly(out, written) and result.dtype.kind == "f" and np.isnan(result).any():
+        raise Skipped  # whose bits are not defined
+    np.copyto(out, result, where=written)
+    bits = f"u{out.itemsize}"
+    if np.array_equal(np.array(out).view(bits)[written], np.array(result).view(bits)[written]):
+        return  # whatever comes last
+    arrays = [value for value in operands if isinstance(value, np.ndarray) and value.ndim]
+    if (
+        len(operands) > len(PEERS)
+        or any(np.may_share_memory(out, array) for array in (*arrays, where))
+        or any(array.dtype.newbyteorder("=") != values.dtype for array in (*arrays, out))
+        or not isinstance(operands[0], np.ndarray)
+        or operands[0].shape != out.shape
+        or of_itself(operands[0])
+        or values.dtype == bool
+    ):
+        raise Skipped
+    digits = [_digit(out, values.size, digit, operands, where, order) for digit in (0, 1)]
+    elements = result.reshape(-1).view(np.uint8).reshape(-1, out.itemsize)
+    starts = (_starts(out) - _starts(out).min()).reshape(-1)
+    for position in np.flatnonzero(digits[0] != _UNTOUCHED):
+        winner = int(digits[0][position]) + 64 * int(digits[1][position])
+        memory[position] = elements[winner, position - starts[winner]]
+
+
+_UNTOUCHED = 0x7F
+
+
+def _digit(out: np.ndarray, size: int, digit: int, operands: list[Any], where: Any, order: str) -> np.ndarray:
+    """Return for each byte of an output one of two digits, of six bits, of the element that it comes from.
+
+    Each element has that digit in each of its bytes, and so is a number of no sign, whatever its byte order.
+    """
+    kind = np.dtype(f"u{out.itemsize}")
+    ones = int.from_bytes(b"\1" * out.itemsize, "little")
+    numbers = (np.arange(size) // (1, 64)[digit] % 64).astype(kind) * kind.type(ones)
+    given = []
+    # the bounds of numpy.clip are 0 and a number that is larger than all others
+    for k, (operand, fill) in enumerate(zip(operands, (0, 0, 0x7B))):
+        array = np.asarray(operand)
+        alike = _alike(array if array.ndim else np.asarray(array, out.dtype), out.dtype)
+        bits = np.ndarray(
+            alike.shape, kind, _bytes(alike), alike.ctypes.data - _bytes(alike).ctypes.data, alike.strides
+        )
+        bits[...] = fill * ones if k else numbers.reshape(alike.shape)
+        given.append(alike)
+    copy = _alike(out, out.dtype)
+    _bytes(copy)[...] = _UNTOUCHED
+    with np.errstate(all="ignore"):
+        PEERS[len(operands) - 1](*given, out=copy, where=where, order=order)
+    return _bytes(copy)
+
+
+def _starts(array: np.ndarray) -> np.ndarray:
+    """Return the address of each element."""
+    starts = np.full(array.shape, array.ctypes.data)
+    for axis, step in enumerate(array.strides):
+        extent = [1] * array.ndim
+        extent[axis] = -1
+        starts += (np.arange(array.shape[axis]) * step).reshape(extent)
+    return starts
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """Return the memory of an array, from its first byte to its last."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return np.ndarray((high - low,), np.uint8, _owner(array), low - _owner(array).ctypes.data)
+
+
+def _owner(array: np.ndarray) -> np.ndarray:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _alike(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return a new array that lies in memory as another one does, in a cache line too."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    area = np.zeros(high - low + 128, np.uint8)
+    start = (low - area.ctypes.data) % 64
+    dtype = dtype.newbyteorder("=") if array.dtype.isnative else dtype.newbyteorder("S")
+    return np.ndarray(array.shape, dtype, area, start + array.ctypes.data - low, array.strides)
