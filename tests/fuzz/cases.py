@@ -122,14 +122,13 @@ def arrays_in(memory: list[np.ndarray], apart: bool = False) -> Callable[[Any], 
 
 def check(case: Case) -> bool:
     """Run a case, on one or two places in memory, and compare; return whether it was computed or refused."""
-    after = case.memory(0)
-    try:
-        with np.errstate(all="ignore"):
-            wanted: dict[str, Wanted] | Refused = case.wanted(after)
-    except Refused as refused:
-        wanted = refused
     for shift in case.shifts:
-        memory = case.memory(shift)
+        memory, after = case.memory(shift), case.memory(shift)  # whether arrays are aligned may matter to the result
+        try:
+            with np.errstate(all="ignore"):
+                wanted: dict[str, Wanted] | Refused = case.wanted(after)
+        except Refused as refused:
+            wanted = refused
         try:
             with np.errstate(all="raise" if case.loud else "ignore"):
                 if case.blocks and case.blocks[0] and case.style == 3:

@@ -249,7 +249,7 @@ def _wanted(case: Elementwise, memory: list[np.ndarray]) -> Wanted:
         return Wanted(values, defined, strides, scalar)
     undefined = undefined | _unrepresentable(values, out.dtype)
     if overlap.of_itself(out):
-        overlap.write(out, values, operands, kwargs.get("where", True), kwargs.get("order", "K"))
+        overlap.write(out, values, operands, kwargs)
     else:
         np.copyto(out, values, where=where, casting="unsafe")
     return Wanted(out, ~np.broadcast_to(undefined, shape) if np.any(undefined) else None, out.strides, False)

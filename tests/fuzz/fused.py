@@ -40,7 +40,8 @@ class Function:
     beside: str
     writes: bool = True
     slope: bool = False
-    axis: int | str | None = "none"
+    #: The default of the argument, where there is one.
+    axis: Any = "none"
 
     @property
     def positional(self) -> tuple[str, ...]:
@@ -75,7 +76,7 @@ class Between(Wanted):
         sure = np.ones(actual.shape, bool) if self.defined is None else self.defined
         right = ((self.low <= actual) & (actual <= self.high)) | (np.isnan(self.values) & np.isnan(actual))
         if not (right | ~sure).all():
-            raise Wrong(f"the {label} {actual} are not between {self.low} and {self.high}, of NaN apart")
+            raise Wrong(f"the {label} {actual} are not between {self.low} and {self.high}")
 
 
 @dataclass(kw_only=True)
@@ -279,17 +280,16 @@ def _sums(function: Function, exact: dict[str, np.ndarray], units: _Units, into:
     """Return the bounds of sums of ``grad * x`` over ``x < 0``."""
     grad, loop = exact["grad"], exact["grad"].dtype
     x = np.broadcast_to(exact["x"], grad.shape)
-    # float64 sums have their error added to them; those of narrower types are rounded when all is summed
     terms = [
         [g * v if v < 0 else 0.0 for g, v in zip(*pair, strict=True)]
         for pair in zip(_units_of(grad, units), _units_of(x, units), strict=True)
     ]
+    # to a sum of float64, what it lost is added; sums of narrower types are of float64 and lose what they lose
     found = [_bounds(unit, 8 if loop == np.float64 else 2 * len(unit)) for unit in terms]
     kind = loop if into is None else into.dtype
     with np.errstate(all="ignore"):
         low, high, middle = (
-            np.array([row[k] for row in found], "d").astype(loop if into is None else kind).reshape(units.of_sums)
-            for k in range(3)
+            np.array([row[k] for row in found], "d").astype(kind).reshape(units.of_sums) for k in range(3)
         )
     defined = np.array([row[3] for row in found], bool).reshape(units.of_sums)
     plain = _left(middle, into)

@@ -30,7 +30,7 @@ EXTENTS = (1, 1, 2, 3, 4, 5, 7, 8, 16, 17, 33, 66, 70)
 MOST = 300
 NEVER = 1 << 62
 #: How many of the outputs have elements that share memory with each other.
-SELF_OVERLAPPING = 0.0
+SELF_OVERLAPPING = 0.08
 
 
 class Place(NamedTuple):

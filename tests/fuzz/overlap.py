@@ -22,17 +22,18 @@ def partly(array: np.ndarray, written: Any = True) -> bool:
     return np.unique(starts % array.itemsize).size > 1
 
 
-def write(out: np.ndarray, values: np.ndarray, operands: list[Any], where: Any, order: str) -> None:
+def write(out: np.ndarray, values: np.ndarray, operands: list[Any], kwargs: dict[str, Any]) -> None:
     """Write values as a ufunc of these operands does; raise Skipped where nothing says how that is."""
-    memory, where = _bytes(out), np.asarray(where)
+    memory, where = _bytes(out), np.asarray(kwargs.get("where", True))
     written = np.broadcast_to(where.copy(), out.shape)
     result = values.astype(out.dtype)
     if partly(out, written) and result.dtype.kind == "f" and np.isnan(result).any():
         raise Skipped  # whose bits are not defined
-    np.copyto(out, result, where=written)
-    bits = f"u{out.itemsize}"
-    if np.array_equal(np.array(out).view(bits)[written], np.array(result).view(bits)[written]):
-        return  # whatever comes last
+    if written.all():  # else NumPy writes the others too, as they were
+        bits = f"u{out.itemsize}"
+        np.copyto(out, result)
+        if np.array_equal(np.array(out).view(bits), np.array(result).view(bits)):
+            return  # whatever comes last
     arrays = [value for value in operands if isinstance(value, np.ndarray) and value.ndim]
     if (
         len(operands) > len(PEERS)
@@ -44,7 +45,7 @@ def write(out: np.ndarray, values: np.ndarray, operands: list[Any], where: Any, 
         or values.dtype == bool
     ):
         raise Skipped
-    digits = [_digit(out, values.size, digit, operands, where, order) for digit in (0, 1)]
+    digits = [_digit(out, values.size, digit, operands, kwargs) for digit in (0, 1)]
     elements = result.reshape(-1).view(np.uint8).reshape(-1, out.itemsize)
     starts = (_starts(out) - _starts(out).min()).reshape(-1)
     for position in np.flatnonzero(digits[0] != _UNTOUCHED):
@@ -55,7 +56,7 @@ def write(out: np.ndarray, values: np.ndarray, operands: list[Any], where: Any, 
 _UNTOUCHED = 0x7F
 
 
-def _digit(out: np.ndarray, size: int, digit: int, operands: list[Any], where: Any, order: str) -> np.ndarray:
+def _digit(out: np.ndarray, size: int, digit: int, operands: list[Any], kwargs: dict[str, Any]) -> np.ndarray:
     """Return for each byte of an output one of two digits, of six bits, of the element that it comes from.
 
     Each element has that digit in each of its bytes, and so is a number of no sign, whatever its byte order.
@@ -75,8 +76,8 @@ def _digit(out: np.ndarray, size: int, digit: int, operands: list[Any], where: A
         given.append(alike)
     copy = _alike(out, out.dtype)
     _bytes(copy)[...] = _UNTOUCHED
-    with np.errstate(all="ignore"):
-        PEERS[len(operands) - 1](*given, out=copy, where=where, order=order)
+    # even where=np.True_ may change the order
+    PEERS[len(operands) - 1](*given, out=copy, **{key: kwargs[key] for key in ("where", "order") if key in kwargs})
     return _bytes(copy)
 
 
