@@ -182,19 +182,26 @@ def _has_access_list(place: str | int) -> bool:
         return False
 
 
+def _refused(folder: str) -> str | None:
+    """Say why no new code is kept in a folder, which is made if need be, or return None."""
+    try:
+        folder = os.path.realpath(folder)
+        reason = _distrusted(folder)
+        if reason is None:
+            _make(folder)
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        reason = f"{folder} cannot be written"
+    return reason
+
+
 def _search() -> tuple[Path | None, list[str]]:
     """Return the folder for new code, the first that is trusted and can be written, and why those before it are not."""
     passed: list[str] = []
     for place in _folders():
-        try:
-            place = os.path.realpath(place)
-            reason = _distrusted(place)
-            if reason is None:
-                _make(place)
-                tempfile.TemporaryFile(dir=place).close()
-                return Path(place), passed
-        except OSError:
-            reason = f"{place} cannot be written"
+        reason = _refused(place)
+        if reason is None:
+            return Path(os.path.realpath(place)), passed
         passed.append(reason)
     return None, passed
 
@@ -276,10 +283,12 @@ def load(name: str, sig) -> Compiled | None:
     file = _file(name, sig)
     if file is None:
         return None
-    for where in _folders():  # also one that can only be read: an image brings it along
+    for where in _folders():
         payload = _read(where, file)
         if payload is not None:
             break
+        if _refused(where) is None:  # there it belongs. One that can only be read comes with an image, or is another's
+            return None
     else:
         return None
     entry, serialized = pickle.loads(payload)
