@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 
 SUPPORTED = "numpy >= 2.0 and numba >= 0.60; tested with numpy 2.0 to 2.5 and numba 0.60 to 0.68"
@@ -29,18 +30,18 @@ if "__compiled__" in globals():  # by Nuitka. Else the first call fails at best,
     )
 
 
-def _state_of_package() -> tuple[int, int, int] | None:
-    """Return what tells whether the package's folder has got or lost a file. In an archive there is no folder."""
-    try:
-        status = os.stat(os.path.dirname(__file__))
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns
-
-
-_imported = _state_of_package()
+_imported_at = time.time_ns()
 
 
 def package_changed() -> bool:
-    """Return whether somebody has installed another version since we were imported: files are not what runs here."""
-    return _state_of_package() != _imported
+    """Return whether our files are others than when we were imported: those of a version that was installed since.
+
+    By the time that the system notes for a file itself: what an archive says of its files may be any time. The folder's
+    own time would do, were it not for the `__pycache__` that comes into it.
+    """
+    try:
+        with os.scandir(os.path.dirname(__file__)) as entries:
+            times = [entry.stat().st_ctime_ns for entry in entries if entry.name.endswith((".py", ".pyc"))]
+    except OSError:  # no folder: an archive, or a frozen application
+        return False
+    return any(_imported_at < changed <= time.time_ns() for changed in times)  # later ones are of a clock gone wrong
