@@ -712,16 +712,16 @@ def test_types_that_are_refused(name, dtype):
         pytest.skip("longdouble is float64 here")
     bad, twice = np.zeros(3, dtype), 1 + (name in SLOPES)
     into = np.zeros(3, np.int64) if name in COUNTS else None
-    with pytest.raises(TypeError, match=rf"{name}: (x|grad) is a numpy\.ndarray of dtype"):
+    with pytest.raises(TypeError, match=rf"{name}_?: (x|grad) is a numpy\.ndarray of dtype"):
         call_refused(name, [bad] * twice, into=into)
     if name in SLOPES:
-        with pytest.raises(TypeError, match=f"{name}: x is a"):
+        with pytest.raises(TypeError, match=f"{name}_?: x is a"):
             call_refused(name, [X.copy(), bad])
     if name in TWINS:
-        with pytest.raises(TypeError, match=rf"{name}: (x|grad) is a numpy\.ndarray of dtype"):
+        with pytest.raises(TypeError, match=rf"{name}_?: (x|grad) is a numpy\.ndarray of dtype"):
             call_refused(name, [bad] * twice, into=into, twin=True)
     if parameters(name):
-        with pytest.raises(TypeError, match=f"{name}: negative_slope "):
+        with pytest.raises(TypeError, match=f"{name}_?: negative_slope "):
             call(name, [X.copy()] * twice, (bad,), axis=-1)
 
 
@@ -734,7 +734,7 @@ def test_arguments_that_are_refused(name):
             call_refused(name, [X.copy()] * twice if data is None else data, **{"into": into, **options})
 
     for bad in ("x", None, 1j, object(), {}, b"1"):
-        refused(TypeError, f"{name}: (x|grad)", [bad] * twice)
+        refused(TypeError, f"{name}_?: (x|grad)", [bad] * twice)
     refused(TypeError, "MaskedArray", [np.ma.masked_less(X, 0)] * twice)
     for target in ("gpu", "", "Serial", 1, ("serial",), b"serial", True):
         refused(ValueError, "target=", target=target)
@@ -742,20 +742,20 @@ def test_arguments_that_are_refused(name):
         frozen = X.copy()
         frozen.flags.writeable = False
         for bad in ([0.0] * 3, 1.0, "x", np.float64(1.0), (X,), object()):
-            refused(TypeError, f"{name}: out must be an array", out=bad)
-        refused(ValueError, f"{name}: out is read-only", out=frozen)
-        refused(ValueError, f"{name}: out is read-only", [frozen] * twice, twin=True)
+            refused(TypeError, f"{name}_?: out must be an array", out=bad)
+        refused(ValueError, f"{name}_?: out is read-only", out=frozen)
+        refused(ValueError, f"{name}_: (x|grad) is read-only", [frozen] * twice, twin=True)
         for shape in ((2,), (4,), (3, 1), (1, 3), ()):
-            refused(ValueError, f"{name}: out has shape", out=np.zeros(shape))
+            refused(ValueError, f"{name}_?: out has shape", out=np.zeros(shape))
         refused(TypeError, "does not cast", out=np.zeros(3, np.int64))
         for bad in ([1.0, 2.0, 3.0], (1.0,), 1.0, 1, True, np.float64(1.0), None, "x"):
             refused(TypeError, rf"{name}_ works in place", [bad, X.copy()][:twice], twin=True)
     if name in SLOPES:
-        refused(ValueError, f"{name}: x of shape", [X.copy(), np.ones(4)])
-        refused(ValueError, f"{name}: x of shape", [X.copy(), np.ones((2, 3))])
+        refused(ValueError, f"{name}_?: x of shape", [X.copy(), np.ones(4)])
+        refused(ValueError, f"{name}_?: x of shape", [X.copy(), np.ones((2, 3))])
     if parameters(name):
         for bad in ("0.1", None, 1j, object(), b"1", {}, np.complex64(1)):
-            with pytest.raises(TypeError, match=f"{name}: negative_slope"):
+            with pytest.raises(TypeError, match=f"{name}_?: negative_slope"):
                 call(name, [X.copy()] * twice, (bad,), axis=-1)
         with pytest.raises(ValueError, match=r"negative_slope of shape .* does not broadcast"):
             call(name, [X.copy()] * twice, (np.ones(4),), axis=-1)
@@ -771,7 +771,7 @@ def test_sums_that_are_refused(name, twin):
     right = np.zeros(3, np.int64) if name in COUNTS else np.zeros(3)
 
     def refused(error, bad, axis=-1):
-        with pytest.raises(error, match=f"{name}: {which}"):
+        with pytest.raises(error, match=f"{name}_?: {which}"):
             call_refused(name, data, into=bad, twin=twin, axis=axis)
 
     wrong = ["int32", "uint64", "float64", "bool", "O", ">i8"] if name in COUNTS else ["int64", "bool", "m8[s]"]
@@ -788,7 +788,7 @@ def test_sums_that_are_refused(name, twin):
     refused(TypeError, np.ma.array(right))
     if which == "counts":
         function = public(name, twin)
-        with pytest.raises(TypeError, match=f"{name}: counts must be an array"):
+        with pytest.raises(TypeError, match=f"{name}_?: counts must be an array"):
             function(np.ones((2, 3)), None)
 
 
@@ -808,9 +808,11 @@ def test_pandas_and_xarray_are_refused():
     pandas, xarray = pytest.importorskip("pandas"), pytest.importorskip("xarray")
     for name in NAMES:
         for value in (pandas.Series(X), pandas.DataFrame({"a": X}), xarray.DataArray(X)):
-            with pytest.raises(TypeError, match=f"{name}: (x|grad) is a (Series|DataFrame|DataArray)"):
+            with pytest.raises(
+                TypeError, match=rf"{name}_?: (x|grad) is a (pandas|xarray)\.(Series|DataFrame|DataArray)"
+            ):
                 call(name, [value] * (1 + (name in SLOPES)), parameters(name), axis=-1, into=np.zeros(3, np.int64))
-    with pytest.raises(TypeError, match="counts is a Series"):
+    with pytest.raises(TypeError, match=r"counts is a pandas\.Series"):
         fastrelu.relu_with_counts(X, pandas.Series(np.zeros(3, np.int64)))
 
 
