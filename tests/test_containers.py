@@ -527,3 +527,22 @@ def test_arrow_columns(pd):
     pd.testing.assert_frame_equal(frame, result)
     whole = pd.Series([1, -2], dtype="int32[pyarrow]")
     refused(TypeError, r"leaky_relu_: x is of dtype int32\[pyarrow\]", lambda: fastrelu.leaky_relu_(whole), whole)
+
+
+@pytest.mark.parametrize("target", [None, "serial"])
+def test_frames_of_dask(pd, target):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dd = pytest.importorskip("dask.dataframe", exc_type=ImportError)
+        frame = pd.DataFrame({"a": column("f4"), "b": column("f8")})
+        lazy = dd.from_pandas(frame, npartitions=2)
+        results = [
+            (fastrelu.leaky_relu(lazy, 0.5, target=target), fastrelu.leaky_relu(frame, 0.5)),
+            (fastrelu.relu_backward(lazy, lazy, target=target), fastrelu.relu_backward(frame, frame)),
+        ]
+        for result, wanted in results:
+            assert type(result) is type(lazy)
+            assert list(result.dtypes) == list(wanted.dtypes)
+            pd.testing.assert_frame_equal(result.compute(scheduler="synchronous"), wanted)
+        with pytest.raises(TypeError, match=r"relu: x is a dask\.DataFrame.*GPU"):
+            fastrelu.relu(lazy, target="cuda")
