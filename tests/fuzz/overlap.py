@@ -29,7 +29,7 @@ def write(out: np.ndarray, values: np.ndarray, operands: list[Any], kwargs: dict
     result = values.astype(out.dtype)
     if partly(out, written) and result.dtype.kind == "f" and np.isnan(result).any():
         raise Skipped  # whose bits are not defined
-    if written.all():  # else NumPy writes the others too, as they were
+    if written.all():  # else NumPy may write the others too, as they were
         bits = f"u{out.itemsize}"
         np.copyto(out, result)
         if np.array_equal(np.array(out).view(bits), np.array(result).view(bits)):
@@ -39,6 +39,7 @@ def write(out: np.ndarray, values: np.ndarray, operands: list[Any], kwargs: dict
         len(operands) > len(PEERS)
         or any(np.may_share_memory(out, array) for array in (*arrays, where))
         or any(array.dtype.newbyteorder("=") != values.dtype for array in (*arrays, out))
+        or any(isinstance(operand, list) for operand in operands)
         or not isinstance(operands[0], np.ndarray)
         or operands[0].shape != out.shape
         or of_itself(operands[0])
@@ -49,33 +50,33 @@ def write(out: np.ndarray, values: np.ndarray, operands: list[Any], kwargs: dict
     elements = result.reshape(-1).view(np.uint8).reshape(-1, out.itemsize)
     starts = (_starts(out) - _starts(out).min()).reshape(-1)
     for position in np.flatnonzero(digits[0] != _UNTOUCHED):
-        winner = int(digits[0][position]) + 64 * int(digits[1][position])
+        winner = int(digits[0][position]) + _BASE * int(digits[1][position])
         memory[position] = elements[winner, position - starts[winner]]
 
 
-_UNTOUCHED = 0x7F
+#: Elements are counted in two digits of this base, and an untouched byte is none.
+_BASE, _UNTOUCHED = 32, 0x7F
 
 
 def _digit(out: np.ndarray, size: int, digit: int, operands: list[Any], kwargs: dict[str, Any]) -> np.ndarray:
-    """Return for each byte of an output one of two digits, of six bits, of the element that it comes from.
+    """Return for each byte of an output a digit of the number of the element that it comes from.
 
-    Each element has that digit in each of its bytes, and so is a number of no sign, whatever its byte order.
+    Each element has that digit in each of its bytes: as a float it is positive and less than 1, in both byte orders.
     """
     kind = np.dtype(f"u{out.itemsize}")
-    ones = int.from_bytes(b"\1" * out.itemsize, "little")
-    numbers = (np.arange(size) // (1, 64)[digit] % 64).astype(kind) * kind.type(ones)
-    given = []
-    # the bounds of numpy.clip are 0 and a number that is larger than all others
-    for k, (operand, fill) in enumerate(zip(operands, (0, 0, 0x7B))):
-        array = np.asarray(operand)
-        alike = _alike(array if array.ndim else np.asarray(array, out.dtype), out.dtype)
-        bits = np.ndarray(
-            alike.shape, kind, _bytes(alike), alike.ctypes.data - _bytes(alike).ctypes.data, alike.strides
-        )
-        bits[...] = fill * ones if k else numbers.reshape(alike.shape)
-        given.append(alike)
-    copy = _alike(out, out.dtype)
-    _bytes(copy)[...] = _UNTOUCHED
+    digits = np.arange(size) // _BASE**digit % _BASE
+    numbers = _alike(operands[0])
+    bits = np.ndarray(numbers.shape, kind, numbers.base, _offset(numbers), numbers.strides)
+    bits[...] = (digits * int.from_bytes(b"\1" * out.itemsize)).astype(kind).reshape(bits.shape)
+    given: list[Any] = [numbers]
+    for operand, bound in zip(operands[1:], (0, 1)):  # which are those of numpy.clip
+        if isinstance(operand, np.ndarray):
+            given.append(_alike(operand))
+            given[-1][...] = bound
+        else:
+            given.append(type(operand)(bound))
+    copy = _alike(out)
+    copy.base[...] = _UNTOUCHED
     # even where=np.True_ may change the order
     PEERS[len(operands) - 1](*given, out=copy, **{key: kwargs[key] for key in ("where", "order") if key in kwargs})
     return _bytes(copy)
@@ -103,10 +104,13 @@ def _owner(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _alike(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _offset(array: np.ndarray) -> int:
+    return array.ctypes.data - _owner(array).ctypes.data
+
+
+def _alike(array: np.ndarray) -> np.ndarray:
     """Return a new array that lies in memory as another one does, in a cache line too."""
     low, high = np.lib.array_utils.byte_bounds(array)
     area = np.zeros(high - low + 128, np.uint8)
     start = (low - area.ctypes.data) % 64
-    dtype = dtype.newbyteorder("=") if array.dtype.isnative else dtype.newbyteorder("S")
-    return np.ndarray(array.shape, dtype, area, start + array.ctypes.data - low, array.strides)
+    return np.ndarray(array.shape, array.dtype, area, start + array.ctypes.data - low, array.strides)
