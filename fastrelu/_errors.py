@@ -37,6 +37,8 @@ def explained(function: F) -> F:
         except (TypeError, ValueError, RuntimeError) as error:
             if isinstance(error, TypeError) and (text := _misfit_of_call(name, function, kwargs, error)):
                 error.args = (text,)
+            elif type(error) is RuntimeError and str(error).startswith("target="):  # said where no function is known
+                error.args = (f"{name}: {error}",)
             elif name.endswith("_") and type(error) in (TypeError, ValueError, RuntimeError):
                 error.args = (_of_twin(name, first, str(error)),)
             raise

@@ -256,6 +256,16 @@ def test_a_twin_names_its_first_argument(name):
             call(name, negative_slope=np.ones((2, 1, 1), np.float32))
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_target_that_is_not_here(name):
+    try:
+        call(name, target="cuda")
+    except RuntimeError as error:
+        assert str(error).startswith(f"{name}: target='cuda' is not available: ")  # noqa: PT017
+    else:
+        pytest.skip("there is a GPU")
+
+
 def test_of_whole_numbers():
     """No integer type holds it: for relu, which keeps integers, that is an error."""
     for name in ("relu", "relu_with_mask", "count_active"):
