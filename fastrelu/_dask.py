@@ -50,7 +50,7 @@ def elementwise(
     name: str, ufunc: np.ufunc, operands: Sequence[Any], target: str, kwargs: Mapping[str, Any]
 ) -> Any:  # fmt: skip
     """Return the lazy result of an element-wise function."""
-    import dask.array as da
+    da: Any = sys.modules["dask.array"]
 
     _containers.check_parts(name, operands)
     arguments = dict(zip(OPERATIONS[name], operands, strict=True))

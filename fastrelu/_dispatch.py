@@ -37,7 +37,7 @@ class Plan(NamedTuple):
 
 
 #: What `out` is where it is not given. To NumPy, ``out=None`` says that unwritten memory is wanted, where `where` is.
-ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "None"})()
+ABSENT: Any = np._NoValue  # which stays itself when we are reloaded
 
 
 @hidden
@@ -221,7 +221,7 @@ def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         return Plan(path, "cuda", refused=refused, operands=operands)
     table = target or "auto"
     if target == "parallel":
-        _threads.require(name)
+        _threads.require()
     if "override" in kinds:
         other = "this argument's own __array_ufunc__ decides"
         return Plan("override", target or "serial", refused={"parallel": other}, operands=operands, table=table)

@@ -44,7 +44,7 @@ class Pass:
         self.check()
         self.target = _target.chosen(target, name)
         if self.target == "parallel":
-            _threads.require(name)
+            _threads.require()
         self.table = "auto" if self.target in (None, "cuda") else self.target
         size = self.views[0].size
         self.parallel, streaming = _large.decide(self.views, self.out, size, self.dtype, self.table)

@@ -153,15 +153,15 @@ def _room_for_team() -> bool:
     return _no_team is None
 
 
-def refuse(reason: str, name: str = "fastrelu") -> NoReturn:
-    """Raise the error of a forced parallel call."""
-    raise RuntimeError(f"{name}: target='parallel' is not available: {reason}")
+def refuse(reason: str) -> NoReturn:
+    """Raise the error of a forced parallel call; `_errors` puts the function's name before it."""
+    raise RuntimeError(f"target='parallel' is not available: {reason}")
 
 
-def require(name: str = "fastrelu") -> None:
+def require() -> None:
     """Raise the error of a forced parallel call where nothing may run in parallel."""
     if (reason := unavailable()) is not None:
-        refuse(reason, name)
+        refuse(reason)
 
 
 def unavailable() -> str | None:

@@ -122,6 +122,6 @@ def test_aarch64_driver_uses_its_own_instructions(monkeypatch):
 def test_kernels_are_shared():
     """int64 is `l` and `q`: one kernel serves both, and all targets."""
     _compile.warm("relu", np.dtype("int64"))
-    before = _compile._kernel.cache_info().misses
+    before = _compile.kernel_address.cache_info().misses
     _compile.warm("relu", np.dtype("longlong"))
-    assert _compile._kernel.cache_info().misses == before
+    assert _compile.kernel_address.cache_info().misses == before
