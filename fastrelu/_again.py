@@ -33,7 +33,7 @@ def start(job: Any, table: np.ndarray, parallel: bool) -> None:
     if parallel and not table[SHARED]:
         _threads.require()
     elif parallel:
-        parallel = bool(table[ALLOWED]) and _threads.own(table)
+        parallel = bool(table[ALLOWED]) and _threads.own()
     _runner(int(table[RUN_JOB]))(job, table.ctypes.data, parallel)
 
 

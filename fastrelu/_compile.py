@@ -88,7 +88,7 @@ def compile_slot(slots: Slots, index: int) -> None:
     # Read once: other threads' calls of the same loop write their own wishes here. One that is lost so is made again.
     wanted, slot[WANTS] = int(slot[WANTS]), 0
     if wanted == OWNER:
-        _threads.own(_tuning.settings.tables[target])
+        _threads.own()
         return
     if wanted == LAUNCHER:
         _threads.start_here()

@@ -165,7 +165,6 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
 
     Those are exact arrays and scalars, all small, or all alike and contiguous.
     """
-    target = _target.chosen(target)
     if target == "parallel":
         table = _tuning.settings.tables["parallel"]
         if not (table[LAUNCHER] and table[ALLOWED]):  # not started, or not any more

@@ -220,9 +220,11 @@ class _Owner:
 _owning = Lock()  # the end of another _Owner may come while it is held
 
 
-def own(table: np.ndarray) -> bool:
+def own() -> bool:
     """Make this thread an owner, if there is a place and the system gives it threads; return whether it is one."""
-    ident = thread_ident()
+    if getattr(_mine, "owner", None) is not None:
+        return True
+    table, ident = _tuning.settings.tables["auto"], thread_ident()
     with _owning:
         if ident in table[OWNER : OWNER + TEAMS]:
             return True
@@ -238,10 +240,10 @@ _lender: Any = None
 
 def must_borrow() -> bool:
     """Say whether a forced parallel call from this thread needs another thread's team."""
-    if threading.get_ident() != thread_ident():
-        return False  # greenlets: they do not wait for each other across threads of the system
-    own_one = own(_tuning.settings.tables["auto"]) or getattr(_mine, "lends", False)
-    return not own_one and layer() == "omp"
+    if own() or getattr(_mine, "lends", False):
+        return False
+    # (Greenlets do not wait for each other across threads of the system)
+    return threading.get_ident() == thread_ident() and layer() == "omp"
 
 
 def lend(function: Callable[..., T], *args: Any) -> T:
@@ -377,6 +379,7 @@ def _after_fork_in_child() -> None:
     global _forked_from_parallel, _owning, _starting, _lender
     _after_fork()
     _target.forget_other_threads()
+    _mine.__dict__.clear()
     started = any(table[LAUNCHER] for table in _tuning.settings.tables.values())
     if started and (layer() != "tbb" or not _forked_from_main):
         _forked_from_parallel = True
