@@ -323,10 +323,10 @@ WAYS = {
     "relu: out": lambda t: fastrelu.relu(1.0, out=t),
     "relu: where": lambda t: fastrelu.relu(1.0, where=t),
     "leaky_relu: negative_slope": lambda t: fastrelu.leaky_relu(-1.0, t),
-    "relu_backward: grad": lambda t: fastrelu.relu_backward_(t, 1.0),
+    "relu_backward_: grad": lambda t: fastrelu.relu_backward_(t, 1.0),
     "relu_grad: x": lambda t: fastrelu.explain(fastrelu.relu_grad, t),
     "relu_with_mask: x": lambda t: fastrelu.relu_with_mask(t),
-    "leaky_relu_with_mask: x": lambda t: fastrelu.leaky_relu_with_mask_(t),
+    "leaky_relu_with_mask_: x": lambda t: fastrelu.leaky_relu_with_mask_(t),
     "relu_backward_from_mask: grad": lambda t: fastrelu.relu_backward_from_mask(t, t),
     "count_active: x": lambda t: fastrelu.count_active(t),
     "relu_with_counts: x": lambda t: fastrelu.relu_with_counts(t, t),
@@ -415,7 +415,7 @@ def test_torch_recorders_mind_tensors_that_are_not_traced(torch):
             lambda: fastrelu.relu(plain, out=out),
             lambda: fastrelu.relu_(plain),
         ):
-            with pytest.raises(TypeError, match=r"relu: x is a torch\.Tensor, and .* records"):
+            with pytest.raises(TypeError, match=r"relu_?: x is a torch\.Tensor, and .* records"):
                 record(beside(call))
     assert plain.tolist() == [-1.0, 2.0]
     assert out.tolist() == [7.0, 7.0]
@@ -534,7 +534,7 @@ def test_torch_compile(torch, tmp_path):
             except ValueError as error:
                 return x + 1, str(error)
         (found, message), count = graphs(wrong, contiguous)
-        assert torch.equal(found, contiguous + 1) and "broadcast" in message, message
+        assert torch.equal(found, contiguous + 1) and "relu: out" in message, message
 
         with_grad = torch.ones(3, requires_grad=True)
         try:
