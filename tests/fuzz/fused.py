@@ -135,7 +135,7 @@ class Fused(Case):
             values = _values(function, exact, loop)
             found["result"] = _left(values, out, given[function.data[0]])
         if function.beside == "mask_out":
-            found["mask"] = _left(oracle.mask(inputs["x"]), given.get("mask_out"))
+            found["mask"] = _left(oracle.mask(exact["x"]), given.get("mask_out"))
         elif function.beside != "mask":
             counted = function.data == ("x",)
             found["sums"] = (_counts if counted else _sums)(function, exact, units, given.get(function.beside))
