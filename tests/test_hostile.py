@@ -604,7 +604,7 @@ FATAL = {
                          lambda: F.leaky_relu(row, column, target=target),
                          lambda: F.relu_grad(np.broadcast_to(np.int8(1), 1 << 50), target=target),
                          lambda: F.relu(np.broadcast_to(one.astype(">f4"), 1 << 50), target=target),
-                         lambda: F.relu(huge, where=np.True_, target=target)):
+                         lambda: F.relu(huge, out=None, where=np.True_, target=target)):
                 try:
                     call()
                 except (MemoryError, ValueError) as error:

@@ -45,7 +45,7 @@ def test_only_what_is_needed_is_compiled(tmp_path):
         import sys, numpy as np, fastrelu
         from fastrelu import _compile
         fastrelu.relu(np.ones(3, np.float32))
-        assert _compile._kernel.cache_info().currsize == 1
+        assert _compile.kernel_address.cache_info().currsize == 1
         assert _compile._part.cache_info().currsize == 0
         """,
         NUMBA_CACHE_DIR=str(tmp_path),
