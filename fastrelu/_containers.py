@@ -295,7 +295,7 @@ def _labelled(name: str, result: Any, out: Any, in_place: bool) -> Any:
             return result.reindex_like(out)
     if np.shape(result) != np.shape(out):
         if hasattr(result, "axes"):
-            raise ValueError(f"{name}: out has shape {np.shape(out)}; the result has shape {np.shape(result)}")
+            raise _errors.wrong_shape(name, np.shape(out), np.shape(result))
         _errors.check_shape(name, np.shape(out), np.shape(result))
         return np.broadcast_to(result, np.shape(out))
     return result

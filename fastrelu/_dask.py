@@ -4,6 +4,8 @@ Element-wise functions go through Dask's own ``__array_ufunc__``. A target that 
 into it, for whoever runs the block. Functions with masks make one pass per block. The mask of an array is that of its
 elements in C order, eight to a byte, so blocks must be whole rows, as many as fill whole bytes. Arrays that are chunked
 otherwise are rechunked for the pass, and the result back.
+
+Dask is looked up, and never imported: who freezes a program would get it, and all that it can use, with us.
 """
 
 import functools
@@ -17,8 +19,6 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _containers, _errors
-
-# Dask itself is looked up, and never imported: who freezes a program would get it, and all that it can use, with us
 from ._masks import MaskPass
 from ._operations import MASKED, OPERATIONS
 
@@ -67,7 +67,7 @@ def elementwise(
                 "Dask array, which then stands for it"
             )
         if shape is not None and out.shape != shape:
-            raise ValueError(f"{name}: out has shape {out.shape}; the result has shape {shape}")
+            raise _errors.wrong_shape(name, out.shape, shape)
         dtype = _containers.result_dtype(name, operands, kwargs)
         if dtype is not None:
             _errors.check_cast(name, dtype, "out is", out.dtype)

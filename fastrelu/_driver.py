@@ -131,12 +131,13 @@ def large(pointers, n, strides, slot):
             # Each element of the input is the element of the output at that place, or `accumulate` is
             # feeding its results back: then only the plain loop in order is right.
             independent = independent and start == out and stride == out_stride
+    # Where a forced target is not allowed, the wish for the launcher ends in the error that says why
+    allowed = peek(table, ALLOWED) != 0
     parallel, streaming = choose(
         moved,
         n * itemsize,
         streamable,
-        peek(table, ALLOWED) != 0
-        or peek(table, SHARED) == 0,  # where a forced target cannot run, the launcher says why
+        allowed or peek(table, SHARED) == 0,
         peek(table, PARALLEL_MIN),
         peek(table, STREAMING_MIN),
     )
@@ -144,7 +145,7 @@ def large(pointers, n, strides, slot):
         call4(kernel, pointers, n, strides, 0)
         return DONE
     wanted = LAUNCHER if parallel else RUN_JOB  # the launcher comes with what it needs
-    if peek(table, wanted) == 0 or (parallel and peek(table, ALLOWED) == 0):
+    if peek(table, wanted) == 0 or (parallel and not allowed):
         poke(slot, WANTS, wanted)
         return WANTING
     if parallel and peek(table, SHARED) and not owns(table, OWNED) and owns(table, FREE):

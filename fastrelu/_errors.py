@@ -151,7 +151,12 @@ def check_shape(name: str, into: tuple[int, ...], shape: tuple[int, ...]) -> Non
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"{name}: out has shape {into}; the result has shape {shape}")
+        raise wrong_shape(name, into, shape)
+
+
+def wrong_shape(name: str, into: tuple[int, ...], shape: tuple[int, ...]) -> ValueError:
+    """Return the error for an output to which a result of a shape does not go."""
+    return ValueError(f"{name}: out has shape {into}; the result has shape {shape}")
 
 
 def check_cast(

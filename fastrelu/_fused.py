@@ -168,7 +168,7 @@ class Pass:
 def check_out(name: str, out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Raise what an output deserves that does not take a result of a shape and a type."""
     if out.shape != shape:
-        raise ValueError(f"{name}: out has shape {out.shape}; the result has shape {shape}")
+        raise _errors.wrong_shape(name, out.shape, shape)
     _errors.check_cast(name, dtype, "out is", out.dtype)
 
 

@@ -52,11 +52,11 @@ def loop(operation: str, dtype: np.dtype) -> int:
     def run(pointers: int, dimensions: int, strides: int, slot: int) -> int:
         places = ctypes.cast(pointers, words)[:count]
         steps = ctypes.cast(strides, words)[:count]
-        for _ in range(ctypes.cast(dimensions, words)[0]):
-            cells = [np.ndarray(1, dtype, memory.from_address(place)) for place in places]
-            with _native.flags_kept(), np.errstate(all="ignore"):
+        with _native.flags_kept(), np.errstate(all="ignore"):
+            for _ in range(ctypes.cast(dimensions, words)[0]):
+                cells = [np.ndarray(1, dtype, memory.from_address(place)) for place in places]
                 cells[-1][0] = formula(*(cell.astype(computed)[0] for cell in cells[:-1]))
-            places = [place + step for place, step in zip(places, steps, strict=True)]
+                places = [place + step for place, step in zip(places, steps, strict=True)]
         return DONE
 
     native = _loop_type(run)

@@ -67,10 +67,8 @@ def memory(tensor: Any) -> np.ndarray:
     """Return the memory of a tensor on the CPU as a NumPy array; torch gives none of bfloat16."""
     torch: Any = sys.modules["torch"]
     found: np.ndarray
-    with (
-        _not_traced(),
-        torch._C.DisableTorchFunctionSubclass(),
-    ):  # what a subclass makes of these functions is not its memory
+    # What a subclass makes of these functions is not its memory
+    with _not_traced(), torch._C.DisableTorchFunctionSubclass():
         tensor = tensor.detach()
         if tensor.dtype is torch.bfloat16:
             found = tensor.view(torch.int16).numpy().view(dtypes()[torch.bfloat16])
