@@ -119,7 +119,7 @@ def large(pointers, n, strides, slot):
     high = max(out, out + (n - 1) * out_stride) + itemsize
     moved = n * itemsize
     streamable = out_stride == itemsize
-    independent = abs(out_stride) >= itemsize
+    independent = out_stride != 0  # shorter ones than an element NumPy takes for unaligned, and copies
     for k in range(operands - 1):
         start = peek(pointers, k)
         stride = peek(strides, k)

@@ -89,6 +89,35 @@ def test_the_target_is_that_of_the_thread():
     assert not _tuning.settings.tables["auto"][FORCED]
 
 
+def test_the_loops_of_other_threads_run_where_they_would():
+    """While one is inside a forced call, however small what it holds."""
+    python(
+        """
+        import ctypes, threading, numpy as np, fastrelu
+        from fastrelu import _layout, _tuning
+        x, y = np.full(400_000, -1.0), np.ones(400_000)
+        fastrelu.relu(x, out=y, target="parallel")
+        launches, table = [], _tuning.settings.tables["parallel"]
+        real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(int(table[_layout.LAUNCHER]))
+        spy = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(lambda job: launches.append(1) or real(job))
+        table[_layout.LAUNCHER] = ctypes.cast(spy, ctypes.c_void_p).value
+        class Box:
+            def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+                inside.set(), leave.wait(60)
+                return ufunc(x, y)
+        inside, leave = threading.Event(), threading.Event()
+        thread = threading.Thread(target=lambda: fastrelu.relu(Box(), target="parallel"))
+        thread.start(), inside.wait(60)
+        with fastrelu.configure(parallel_min_bytes=1 << 40):
+            fastrelu.ufuncs.relu(x, y), fastrelu.relu(x, out=y)
+        assert not launches
+        leave.set(), thread.join()
+        assert launches == [1]
+        """,
+        layer="omp",
+    )
+
+
 def test_units_of_astropy():
     """Astropy keeps a table of ufuncs, in which each has a row that says what becomes of units."""
     units = pytest.importorskip("astropy.units")
@@ -159,7 +188,7 @@ def child():
             assert "forked" in str(error), error
         else:
             raise AssertionError(k)
-for call in calls:
+for call in reversed(calls):  # those that configure first: the child is to find the jobs of the others
     call("parallel")
 wait(fork(child))
 for call in calls:
@@ -241,8 +270,8 @@ def test_a_wish_that_is_never_met_is_an_error():
 
 
 @pytest.mark.parametrize("size", [1 << 15, 1 << 16])
-def test_small_stacks(size):
-    """`threading.stack_size` is for the program's threads: ours have another one, and theirs suffice for calls.
+def test_small_stacks(size, tmp_path):
+    """`threading.stack_size` is for the program's threads: ours, which compile, have another one; theirs do for calls.
 
     (On the smallest that there is, Python 3.13 itself can import little.)
     """
@@ -262,6 +291,7 @@ def test_small_stacks(size):
         assert threading.stack_size() == {size}
         """,
         NUMBA_NUM_THREADS="2",
+        NUMBA_CACHE_DIR=str(tmp_path),
     )
 
 
