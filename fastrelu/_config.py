@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import _arrays, _compile, _errors, _front, _fused, _ml_dtypes, _outputs, _threads, _tuning, ufuncs
-from ._dispatch import Explanation, as_floats, check, explain_plan, plan
+from ._dispatch import Explanation, as_floats, explain_plan, plan
 from ._masks import MaskPass
 from ._operations import ARGUMENTS, OPERATIONS, typecodes
 from ._sums import SumPass
@@ -188,7 +188,7 @@ def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanati
     _errors.check_keywords(operation, kwargs)
     todo = plan(operation, operands, out, target, kwargs)
     if all(_arrays.kind(value) == "host" for value in (*operands, out)) and todo.target != "cuda":
-        check(operation, operands, out, kwargs)
+        _errors.check_call(operation, operands, out, kwargs)
     return explain_plan(todo)
 
 

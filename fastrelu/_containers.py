@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import _arrays, _errors
+from . import _arrays, _errors, ufuncs
 from ._operations import OPERATIONS
 
 
@@ -59,11 +59,9 @@ def _acts_itself(value: Any) -> bool:
 
 def _refuse(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> NoReturn:
     """Raise what is known of a call on subclasses of arrays that NumPy has refused."""
-    from ._dispatch import check
-
     out = kwargs.get("out")
     try:
-        check(name, operands, out, kwargs)
+        _errors.check_call(name, operands, out, kwargs)
     except (TypeError, ValueError) as known:
         raise known from error
     if (named := _errors.named(name, error)) is error:
@@ -107,12 +105,12 @@ def _kind(value: Any) -> Any:
 
 def result_dtype(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) -> np.dtype | None:
     """Return the type of a result by the types of operands of one type each; None if one is not known."""
-    from ._dispatch import loop_dtype
-
     kinds = [_kind(value) for value in operands]
     if any(kind is None for kind in kinds):
         return None
-    return loop_dtype(name, [np.empty(0, kind) if isinstance(kind, np.dtype) else kind for kind in kinds], kwargs)
+    return ufuncs.loop_dtype(
+        name, [np.empty(0, kind) if isinstance(kind, np.dtype) else kind for kind in kinds], kwargs
+    )
 
 
 def check_parts(name: str, operands: Sequence[Any]) -> None:

@@ -79,7 +79,7 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         if foreign.out is None:
             arguments = _ml_dtypes.spelled_out(ufuncs.of(name), foreign.operands, foreign.kwargs)
             try:
-                foreign.allocate(loop_dtype(name, *arguments))
+                foreign.allocate(ufuncs.loop_dtype(name, *arguments))
             except (TypeError, ValueError) as error:
                 _refuse(name, foreign.operands, None, None, foreign.kwargs, error)
         call(name, foreign.operands, foreign.out, target, foreign.kwargs)
@@ -110,18 +110,13 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         _refuse(name, operands, out, target, kwargs, error)
 
 
-def check(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> None:
-    """Raise what a call on NumPy arrays deserves, if it is known: what the call itself leaves to NumPy to find out."""
-    _errors.check_call(name, _checked(name, operands, out), out, kwargs, loop_dtype)
-
-
 def _refuse(
     name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any], error: Exception
 ) -> NoReturn:
     """Raise what is known of a call on NumPy arrays that NumPy has refused."""
     try:
         plan(name, operands, out, target, kwargs)
-        check(name, operands, out, kwargs)
+        _errors.check_call(name, operands, out, kwargs)
     except (TypeError, ValueError, RuntimeError) as known:
         raise known from error
     if (named := _errors.named(name, error)) is error:
@@ -134,7 +129,7 @@ def _output(name: str, operands: Sequence[Any]) -> np.ndarray | None:
     first = operands[0]
     if type(first) is not np.ndarray or first.nbytes < _tuning.settings.recycled_from:
         return None
-    return _large.new_output([np.asarray(value) for value in operands], loop_dtype(name, operands, {}))
+    return _large.new_output([np.asarray(value) for value in operands], ufuncs.loop_dtype(name, operands, {}))
 
 
 def as_floats(name: str, operands: Iterable[Any]) -> list[Any]:
@@ -252,12 +247,12 @@ def _plan_host(
     name: str, operands: Sequence[Any], out: Any, target: str | None, table: str, kwargs: Mapping[str, Any]
 ) -> Plan:
     """Decide for NumPy arrays, scalars and lists."""
-    operands = _checked(name, operands, out)
+    operands = _errors.checked(name, operands, out)
     operands, kwargs = _ml_dtypes.spelled_out(ufuncs.of(name), operands, kwargs)
     arrays = [np.asarray(value) for value in operands]
     try:
         shape = np.broadcast_shapes(*(array.shape for array in arrays))
-        dtype = loop_dtype(name, operands, kwargs)
+        dtype = ufuncs.loop_dtype(name, operands, kwargs)
     except (TypeError, ValueError, RuntimeError):  # the ufunc says what is wrong with it, or takes more axes
         return Plan("ufunc", target or "serial", operands=operands, table=table)
     nbytes = math.prod(shape) * dtype.itemsize
@@ -299,16 +294,6 @@ def _plan_host(
         dtype,
         table,
     )
-
-
-def _checked(name: str, operands: Sequence[Any], out: Any) -> list[Any]:
-    """Return the operands with lists made arrays, or raise TypeError for what no loop takes."""
-    checked = [
-        _arrays.checked(name, argument, value) for argument, value in zip(OPERATIONS[name], operands, strict=True)
-    ]
-    if out is not None and not _arrays.is_array(out):
-        raise TypeError(f"{name}: out must be an array, not {_arrays.type_name(out)}")
-    return checked
 
 
 def _in_one_piece(name: str, arrays: Sequence[np.ndarray], out: np.ndarray | None, shape: tuple[int, ...]) -> bool:
@@ -359,19 +344,6 @@ def reasons(
     else:
         reasons["streaming"] = obstacle or "the output is an input or not contiguous"
     return reasons
-
-
-def loop_dtype(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) -> np.dtype:
-    """Return the type of the loop that NumPy would choose."""
-    weak = (int, float, complex)
-    kinds = [type(v) if type(v) in weak else np.asarray(v).dtype for v in operands]
-    # Without casting=, which does not choose a loop: NumPy 2.4 dies of casting="equiv" next to a Python float
-    signature = kwargs.get("signature", kwargs.get("sig"))
-    options = {} if signature is None else {"signature": signature}
-    if kwargs.get("dtype") is not None:
-        options["signature"] = (None,) * len(operands) + (np.dtype(kwargs["dtype"]),)
-    result: np.dtype = ufuncs.of(name).resolve_dtypes((*kinds, None), **options)[-1]
-    return result
 
 
 @dataclass(frozen=True)

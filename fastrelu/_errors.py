@@ -1,7 +1,7 @@
 """What a wrong call is told: the function, the argument, what was given, and what to write instead.
 
-All of this runs for calls that fail. `explained` stands around each public function and sees what Python says of
-arguments that do not fit; `refusal` looks at the arguments of a call again that NumPy has refused.
+Most of this runs for calls that fail. `explained` stands around each public function and sees what Python says of
+arguments that do not fit; `check_call` looks at the arguments of a call again that NumPy has refused.
 """
 
 import functools
@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from . import _arrays
-from ._operations import ARGUMENTS, DATA
+from . import _arrays, ufuncs
+from ._operations import ARGUMENTS, DATA, OPERATIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -169,10 +169,17 @@ def check_cast(
         raise TypeError(f"{name}: {what} of dtype {into}, to which the result of dtype {dtype} does not cast{rule}")
 
 
-def check_call(
-    name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any], loop_dtype: Callable[..., np.dtype]
-) -> None:
-    """Raise what a call on NumPy arrays deserves, whose operands are of types that are accepted, if it is known."""
+def checked(name: str, operands: Sequence[Any], out: Any) -> list[Any]:
+    """Return the operands with lists made arrays, or raise TypeError for what no loop takes."""
+    found = [_arrays.checked(name, argument, value) for argument, value in zip(OPERATIONS[name], operands, strict=True)]
+    if out is not None and not _arrays.is_array(out):
+        raise TypeError(f"{name}: out must be an array, not {_arrays.type_name(out)}")
+    return found
+
+
+def check_call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> None:
+    """Raise what a call on NumPy arrays deserves, if it is known: what the call itself leaves to NumPy to find out."""
+    operands = checked(name, operands, out)
     arguments = dict(zip(ARGUMENTS[name], operands, strict=True))
     where = kwargs.get("where", True)
     if where is not True:
@@ -190,7 +197,7 @@ def check_call(
         except TypeError as error:
             raise TypeError(f"{name}: dtype={kwargs['dtype']!r} is not a type of NumPy") from error
     try:
-        result = loop_dtype(name, operands, kwargs)
+        result = ufuncs.loop_dtype(name, operands, kwargs)
     except (TypeError, ValueError) as error:
         asked = " and ".join(f"{key}={kwargs[key]!r}" for key in ("dtype", "signature", "sig") if key in kwargs)
         if not asked:

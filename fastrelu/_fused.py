@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import _again, _arrays, _compile, _errors, _foreign, _large, _ml_dtypes, _target, _threads, _tuning, ufuncs
-from ._dispatch import Explanation, any_on_gpu, as_floats, cuda_target, loop_dtype, reasons
+from ._dispatch import Explanation, any_on_gpu, as_floats, cuda_target, reasons
 from ._operations import DATA, OPERATIONS
 from ._ufunc import hidden
 
@@ -38,7 +38,7 @@ class Pass:
             for argument in OPERATIONS[operation]
         ]
         arguments = _ml_dtypes.spelled_out(ufuncs.of(operation), operands, {})
-        self.dtype = loop_dtype(operation, *arguments)
+        self.dtype = ufuncs.loop_dtype(operation, *arguments)
         self.views = [self._view(argument) for argument in OPERATIONS[operation] if argument in self.inputs]
         self.out = self.outputs.get("out") if self.writes() else None
         self.check()

@@ -1,5 +1,7 @@
 """The table of operations: which operands each one takes, in order, and which types it has loops for."""
 
+import numpy as np
+
 #: ``grad`` and ``x`` are data, and so is a ``mask``; the other operands are parameters, usually scalars.
 OPERATIONS = {
     "relu": ("x",),
@@ -47,3 +49,10 @@ WRITTEN = {
     "leaky_relu_backward_with_slope_grad": "leaky_relu_backward",
 }
 ARGUMENTS = {**OPERATIONS, **MASKED, **SUMMED}
+
+
+def sums_of(name: str, dtype: np.dtype) -> list[np.dtype]:
+    """Return the types of a function's sums in the kernel: a count, a sum, or a sum and its error."""
+    if "grad" not in SUMMED[name]:
+        return [np.dtype(np.int32)]
+    return [np.dtype(np.float64)] * (2 if dtype == np.float64 else 1)

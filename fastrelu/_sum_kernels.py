@@ -34,8 +34,7 @@ from ._kernels import (
     to_first_line,
 )
 from ._layout import CYCLE, LINE, NEVER
-from ._operations import DATA, OPERATIONS, SUMMED, WRITTEN
-from ._sums import sums_of
+from ._operations import DATA, OPERATIONS, SUMMED, WRITTEN, sums_of
 
 
 def _two_sum(builder, total, lost, term):

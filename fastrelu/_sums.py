@@ -15,7 +15,7 @@ from . import _again, _arrays, _tuning
 from ._fused import Pass, apart
 from ._jobs import coalesce, describe
 from ._layout import CYCLE, LINE, PLAIN, RUN_CYCLE_UNIT, RUN_UNIT, STREAM
-from ._operations import DATA, SUMMED, WRITTEN
+from ._operations import DATA, SUMMED, WRITTEN, sums_of
 
 #: Bytes of sums that stay in the L2 cache beside a stream over all rows, and in the L1 cache beside parts of rows.
 CYCLE_BYTES, PANEL_BYTES = 1 << 20, 1 << 14
@@ -27,13 +27,6 @@ PIECE_BYTES = 1 << 20
 SHORT = 64
 
 COUNT = np.dtype(np.int64)
-
-
-def sums_of(name: str, dtype: np.dtype) -> list[np.dtype]:
-    """Return the types of a function's sums in the kernel: a count, a sum, or a sum and its error."""
-    if "grad" not in SUMMED[name]:
-        return [np.dtype(np.int32)]
-    return [np.dtype(np.float64)] * (2 if dtype == np.float64 else 1)
 
 
 class _Axis(NamedTuple):

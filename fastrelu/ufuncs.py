@@ -6,6 +6,9 @@
 xarray) sees, whatever the target, and pickle by name.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from . import _ufunc
@@ -38,3 +41,16 @@ _TABLE: dict[str, np.ufunc] = {name: globals()[name] for name in OPERATIONS}
 def of(name: str) -> np.ufunc:
     """Return the ufunc of an operation."""
     return _TABLE[name]
+
+
+def loop_dtype(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) -> np.dtype:
+    """Return the type of the loop that NumPy would choose."""
+    weak = (int, float, complex)
+    kinds = [type(v) if type(v) in weak else np.asarray(v).dtype for v in operands]
+    # Without casting=, which does not choose a loop: NumPy 2.4 dies of casting="equiv" next to a Python float
+    signature = kwargs.get("signature", kwargs.get("sig"))
+    options = {} if signature is None else {"signature": signature}
+    if kwargs.get("dtype") is not None:
+        options["signature"] = (None,) * len(operands) + (np.dtype(kwargs["dtype"]),)
+    result: np.dtype = of(name).resolve_dtypes((*kinds, None), **options)[-1]
+    return result
