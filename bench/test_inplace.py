@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from fastrelu._bench.cases import Case
 
-SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 64_000_000, 100_000_000)
+SIZES = (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 64_000_000, 100_000_000)
 CASES = [Case("relu", "inplace", "float32", size) for size in SIZES]
 CASES += [Case("relu", "inplace", dtype, 4_000_000) for dtype in ("float16", "float64")]
 CASES += [Case(name, "inplace", "bfloat16", size) for name in ("relu", "leaky_relu") for size in (100_000, 10_000_000)]
