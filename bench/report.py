@@ -75,28 +75,65 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return lines + [f"| {' | '.join(row)} |" for row in rows]
 
 
+#: The README's columns, three of those `ROWS`, and its rows
+IN_README = {
+    "3 elements": "`relu`, 3 elements",
+    "1 million": "`relu`, 1,000,000",
+    "backward, 1 million": "`relu_backward`, 1,000,000",
+}
+README_ROWS = (
+    ("NumPy", ("numpy.maximum(x, 0)", "numpy.greater + numpy.multiply")),
+    ("PyTorch", ("torch",)),
+    ("Python loop", ("Python max() loop",)),
+)
+ZEROS = (("", ("numpy.maximum(x, zeros)",)),)
+
+
 def readme_section(found: Mapping[str, Result]) -> str:
-    """Return what belongs between the README's markers."""
+    """Return what belongs between the README's markers: of the machine that was measured last."""
     if not found:
         return f"{BEGIN}\n{NOT_RECORDED}\n{END}"
     result = next(iter(found.values()))
-    rows = []
+    measured = {label: (own, records) for label, own, records in _summary(result)}
+    shown = {column: measured[label] for column, label in IN_README.items() if label in measured}
+    columns = [list(_ratios(records, own, README_ROWS)) for own, records in shown.values()]
+    rows = [[name, *values] for (name, _), *values in zip(README_ROWS, *columns, strict=True)]
+    own_times = ", ".join(view.duration(own["median"]) for own, _ in shown.values())
+    zeros = ", ".join(ratio for own, records in shown.values() for ratio in _ratios(records, own, ZEROS) if ratio)
+    described = dict(result["machine"])
+    versions = ", ".join(f"{name} {described['versions'].get(name, '-')}" for name in ("numpy", "numba", "torch"))
+    lines = [
+        *table(["", *shown], rows),
+        "",
+        f"fastrelu itself takes {own_times}: float32, into a given array. NumPy is `np.maximum(x, 0)` (with an array"
+        f" of zeros for the 0: {zeros or 'not measured'}) and `np.multiply(grad, x > 0)`; the loop calls Python's"
+        " `max()`.",
+        f"{described['cpu']}, {described['cores']} cores; {versions}; {described['date']}.",
+    ]
+    return "\n".join([BEGIN, *lines, END])
+
+
+def _summary(result: Result) -> Iterable[tuple[str, Record, Mapping[str, Record]]]:
+    """Return the label, our own record and all records of those `ROWS` that were measured."""
     for label, *case, ours in ROWS:
         records = find(result["cases"], *case)
-        if ours not in records:
-            continue
-        rows.append([label, view.duration(records[ours]["median"]), *_ratios(records, records[ours], COLUMNS)])
-    lines = [
-        "Time of a call of fastrelu, and how many times as long the others take for the same"
-        " (above 1, fastrelu is faster); float32 and `out=` unless said, medians of interleaved rounds:",
+        if ours in records:
+            yield label, records[ours], records
+
+
+def summary_section(result: Result) -> list[str]:
+    """Return the table that begins a machine's part of the page."""
+    rows = [
+        [label, view.duration(own["median"]), *_ratios(records, own, COLUMNS)]
+        for label, own, records in _summary(result)
+    ]
+    return [
+        "The time of a call of fastrelu, and how many times as long the others take for the same: above 1, fastrelu is"
+        " faster. float32 and `out=` unless said; medians of interleaved rounds.",
         "",
         *table(["", "fastrelu", *(name for name, _ in COLUMNS)], rows),
         "",
-        f"{machine.line(dict(result['machine']))}.",
-        "Every case, the plots and where fastrelu is behind: [benchmarks](docs/benchmarks.md);"
-        " how it was measured: [method](docs/method.md).",
     ]
-    return "\n".join([BEGIN, *lines, END])
 
 
 def _ratios(records: Mapping[str, Record], own: Record, columns: Iterable[tuple[str, Sequence[str]]]) -> Iterable[str]:
@@ -242,13 +279,14 @@ def benchmarks_page(found: Mapping[str, Result]) -> str:
         "",
     ]
     if not found:
-        return "\n".join([*lines, NOT_RECORDED, ""])
+        return "\n".join([*lines, NOT_RECORDED, "", NAVIGATION, ""])
     for name, result in found.items():
         described = dict(result["machine"])
         lines += [f"## {described['cpu']}, {described['cores']} cores", "", f"{machine.line(described)}.", ""]
         caches = ", ".join(f"{cache} {size >> 10:,} KiB" for cache, size in described["caches"].items())
         lines += [f"Caches: {caches or 'unknown'}. Vector code: {described['processor']}.", ""]
         lines += [f"Left out: {peer}: {reason}." for peer, reason in result["left_out"].items()]
+        lines += summary_section(result)
         for picture, text in PICTURES.items():
             lines += [f"![{text}](_static/bench/{picture}-{name}.svg)", ""]
         lines += ["### Where fastrelu is behind", ""]
@@ -270,7 +308,11 @@ def benchmarks_page(found: Mapping[str, Result]) -> str:
             "",
             *full_tables(result["cases"]),
         ]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(lines).rstrip() + f"\n\n{NAVIGATION}\n"
+
+
+#: The pages that belong to this one
+NAVIGATION = "```{toctree}\n:hidden:\n\nmethod\nbenchmarks_gpu\n```"
 
 
 def _startup(what: str, row: Record) -> Sequence[str]:
@@ -296,6 +338,36 @@ def loop_table(rows: Sequence[Record]) -> list[str]:
     names = dict.fromkeys(row["provider"] for row in rows)
     body = [[f"`{name}`", *(cell(by.get((name, size)), size) for size in sizes)] for name in names]
     return table(["", *(f"{size:,}" for size in sizes)], body)
+
+
+#: The README's picture: label, operation, mode, type, and the spelling in NumPy that it is compared with
+SPEEDUPS = (
+    ("forward", "relu", "out", "float32", "numpy.maximum(x, 0)"),
+    ("in place", "relu", "inplace", "float32", "numpy.maximum(x, 0)"),
+    ("backward", "relu_backward", "out", "float32", "numpy.greater + numpy.multiply"),
+    ("float16", "relu", "out", "float16", "numpy.maximum(x, 0)"),
+)
+#: With fewer, a call takes as long as with these
+FEWEST = 100
+
+
+def speedups(cases: Sequence[Record]) -> dict[str, tuple[plot.Speedups, plot.Speedups]]:
+    """Return the lines of the README's picture: for each size NumPy's time over fastrelu's, and over torch's."""
+    lines = {}
+    for label, operation, mode, dtype, reference in SPEEDUPS:
+        sizes = {row["size"]: None for row in cases if row["operation"] == operation and row["size"] >= FEWEST}
+        found = {size: find(cases, operation, mode, dtype, size, "contiguous") for size in sorted(sizes)}
+        ours, torchs = (
+            {
+                size: records[reference]["median"] / records[provider]["median"]
+                for size, records in found.items()
+                if reference in records and provider in records
+            }
+            for provider in (OURS, "torch")
+        )
+        if ours:
+            lines[label] = ours, torchs
+    return lines
 
 
 PICTURES = {
@@ -359,6 +431,11 @@ def main() -> int:
     on_gpus = results.load_all(given.results / "cuda")
     (given.root / "docs" / "benchmarks_gpu.md").write_text(cuda_report.page(on_gpus, table))
     if not given.no_plots:
+        latest = next(iter(found.values()), None)
+        if latest and (lines := speedups(latest["cases"])):
+            for theme in plot.THEMES:
+                path = given.root / "docs" / "_static" / f"speedup-{theme}.svg"
+                plot.speedups(lines, theme, machine.line(dict(latest["machine"])), str(path))
         for name, result in on_gpus.items():
             cuda_report.draw(name, result, given.root / "docs" / "_static" / "bench")
         for name, result in found.items():

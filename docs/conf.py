@@ -1,13 +1,19 @@
 """Sphinx configuration: MyST pages, numpydoc docstrings, PyData theme."""
 
+import tomllib
+from pathlib import Path
+
 import fastrelu
+
+URLS = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["urls"]
 
 project = "fastrelu"
 copyright = "2026, the fastrelu developers"
 release = version = fastrelu.__version__
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode"]
-extensions += ["sphinx_gallery.gen_gallery"]
+extensions += ["sphinx_gallery.gen_gallery", "sphinx_design"]
+myst_enable_extensions = ["colon_fence"]
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
@@ -18,8 +24,13 @@ sphinx_gallery_conf = {
 }
 html_theme = "pydata_sphinx_theme"
 html_title = "fastrelu"
-html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
-html_sidebars = {"**": ["globaltoc.html"]}  # the theme's own shows one section, and ours have one level
+html_theme_options = {
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 6,
+    "icon_links": [{"name": "Source", "url": URLS["Source"], "icon": "fa-brands fa-github"}],
+}
+html_sidebars = {"index": []}
 html_static_path = ["_static"]
 exclude_patterns = ["_build", "examples"]
 autosummary_generate = True

@@ -216,10 +216,54 @@ def made(*cases):
 
 
 def test_readme_table_shows_ratios(report):
-    section = report.readme_section(made(row("fastrelu", 1e-6), row("torch", 5e-7), row("numpy.maximum(x, 0)", 4e-6)))
-    assert "| `relu`, 10,000 | 1.00 us | 4.00 x |  |  | 0.50 x |  |" in section
-    for text in ("CPU", "2 cores", "2 threads", "numpy 2", "2020-01-01", "commit abc"):
+    million = [row("fastrelu", 1e-6), row("torch", 5e-7), row("numpy.maximum(x, 0)", 4e-6)]
+    backward = [row("fastrelu", 2e-6), row("Python max() loop", 1e-3), row("numpy.greater + numpy.multiply", 5e-6)]
+    cases = [each | {"size": 1_000_000} for each in million]
+    cases += [each | {"size": 1_000_000, "operation": "relu_backward"} for each in backward]
+    section = report.readme_section(made(*cases))
+    assert "|  | 1 million | backward, 1 million |" in section
+    for line in ("| NumPy | 4.00 x | 2.50 x |", "| PyTorch | 0.50 x |  |", "| Python loop |  | 500 x |"):
+        assert line in section
+    for text in ("takes 1.00 us, 2.00 us", "CPU, 2 cores", "numpy 2", "2020-01-01"):
         assert text in section
+
+
+def test_benchmarks_page_begins_with_a_summary(report):
+    page = report.benchmarks_page(made(row("fastrelu", 1e-6), row("torch", 5e-7), row("numpy.maximum(x, 0)", 4e-6)))
+    assert "| `relu`, 10,000 | 1.00 us | 4.00 x |  |  | 0.50 x |  |" in page
+    assert "commit abc" in page
+
+
+def test_speedups(report):
+    """NumPy's time over fastrelu's and over torch's, by size; calls on a few elements are left out."""
+    rows = [row("fastrelu", 1e-6), row("torch", 5e-7), row("numpy.maximum(x, 0)", 4e-6)]
+    cases = [each | {"size": size} for size in (10_000, 3, 100) for each in rows]
+    cases += [each | {"size": 1_000} for each in rows[1:]]
+    assert report.speedups(cases) == {"forward": ({100: 4.0, 10_000: 4.0}, {100: 8.0, 1_000: 8.0, 10_000: 8.0})}
+
+
+def test_labels_are_moved_apart():
+    from fastrelu._bench import plot
+
+    assert plot.apart({"a": 2.0, "b": 10.0, "c": 1.9}, 2) == {"a": 3.8, "b": 10.0, "c": 1.9}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_picture_is_that_of_the_latest_results(report, tmp_path, theme):
+    pytest.importorskip("matplotlib")
+    import results
+
+    from fastrelu._bench import plot
+
+    latest = next(iter(results.load_all().values()))
+    lines = report.speedups(latest["cases"])
+    assert list(lines) == [label for label, *_ in report.SPEEDUPS]
+    assert all(ours.keys() >= torchs.keys() and len(torchs) >= 6 for ours, torchs in lines.values())
+    plot.speedups(lines, theme, machine.line(latest["machine"]), str(tmp_path / "made.svg"))
+    for file in (tmp_path / "made.svg", ROOT / "docs" / "_static" / f"speedup-{theme}.svg"):
+        drawn = file.read_text()
+        assert all(label in drawn for label in (*lines, "NumPy", "PyTorch", "fastrelu"))
+        assert machine.line(latest["machine"]) in drawn, "run: python bench/report.py"
 
 
 def test_losses_are_listed(report):

@@ -9,6 +9,7 @@ blocks, and once more with them, which is skipped where what they need is missin
 import doctest
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,14 +21,14 @@ from fastrelu._operations import OPERATIONS
 from .helpers import run_python
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-#: Pages that Sphinx makes
-MADE = ("generated/", "auto_examples/", "api.md")
-NAMES = {"sklearn": "scikit-learn"}
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
-
 if not (ROOT / "docs").exists():
     pytest.skip("the tests run outside of the repository", allow_module_level=True)
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+#: Pages that Sphinx makes
+MADE = ("generated/", "auto_examples/", "api.md", "docs/auto_examples/", "docs/api.md")
+NAMES = {"sklearn": "scikit-learn"}
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
 
 class Block(NamedTuple):
@@ -114,6 +115,11 @@ def headings(path: Path) -> set[str]:
 def test_links(path):
     text = BLOCK.sub("", path.read_text())
     for target, anchor in re.findall(r"\]\(([^)#\s]*)(#[^)\s]*)?\)", text):
+        # Where pages are read that lie beside no others, links are addresses: of our documentation and our repository
+        target = target.removeprefix(f"{URLS['Source']}/blob/main/")
+        if target.startswith(URLS["Documentation"]):
+            target = "docs/" + re.sub(r"\.html$", ".md", target.removeprefix(URLS["Documentation"]) or "index.html")
+            assert path.parent == ROOT, f"{path.name} names an address of its own neighbour"
         if target.startswith(("http://", "https://")) or target.startswith(MADE):
             continue
         page = path if not target else path.parent / target
@@ -123,10 +129,15 @@ def test_links(path):
 
 
 def test_every_page_is_in_a_toctree():
-    toctrees = re.findall(r"^```\{toctree\}\n(.*?)^```$", (ROOT / "docs" / "index.md").read_text(), re.M | re.S)
-    listed = {line for toctree in toctrees for line in toctree.splitlines()}
-    pages = {path.stem for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".rst")}
-    assert pages - {"index", "sg_execution_times"} <= listed  # the gallery writes the second
+    """In exactly one, so that each page lies in one section of the navigation."""
+    pages = {path.stem: path for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".rst")}
+    toctree = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.M | re.S)
+    entries = [
+        line for path in pages.values() for found in toctree.findall(path.read_text()) for line in found.split("\n")
+    ]
+    listed = [re.sub(r".*<(.*)>", r"\1", line) for line in entries if line and not line.startswith(":")]
+    listed = sorted(name for name in listed if not name.startswith(MADE))
+    assert listed == sorted(pages.keys() - {"index", "sg_execution_times"})  # the gallery writes the second
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -64,8 +64,8 @@ def figure(columns: int, width: float = 6.4, height: float = 5.2) -> tuple[Any, 
     return shape, list(axes[0])
 
 
-def finish(shape: Any, caption: str, path: str) -> None:
-    """Write the machine below the picture, and the picture to a file."""
+def finish(shape: Any, caption: str, path: str, description: str | None = None) -> None:
+    """Write the machine below the picture, and the picture to a file, which may hold a description that is not seen."""
     import textwrap
 
     from matplotlib import pyplot
@@ -73,7 +73,7 @@ def finish(shape: Any, caption: str, path: str) -> None:
     columns = int(shape.get_figwidth() * 15)
     shape.supxlabel("\n".join(textwrap.wrap(caption, columns)), fontsize=7, color="#444444", x=0.01, ha="left")
     # Without a date in it, an unchanged picture is an unchanged file
-    shape.savefig(path, dpi=130, metadata={"Date": None} if path.endswith(".svg") else None)
+    shape.savefig(path, dpi=130, metadata={"Date": None, "Description": description} if path.endswith(".svg") else None)
     pyplot.close(shape)
 
 
@@ -144,6 +144,64 @@ def bars(axis: Any, values: Mapping[str, float], title: str, show: Any = duratio
     axis.set_title(title)
     axis.grid(alpha=0.3, axis="x")
     axis.set_xticklabels([])
+
+
+#: Background, text, the line of NumPy, and the lines in their order; the lighter ones of Okabe and Ito's on a dark page
+THEMES: dict[str, tuple[str, str, str, Sequence[str]]] = {
+    "light": ("#ffffff", "#1f2328", "#6e7781", ("#0072B2", "#009E73", "#C44E00", "#A4458A")),
+    "dark": ("#0d1117", "#e6edf3", "#9198a1", ("#56B4E9", "#2FC59A", "#F28E3C", "#E39CC6")),
+}
+Speedups = Mapping[int, float]
+
+
+def speedups(lines: Mapping[str, tuple[Speedups, Speedups]], theme: str, described: str, path: str) -> None:
+    """Draw how many times as fast as NumPy a call is over its elements: for each line fastrelu, and torch beside it.
+
+    The one picture of README and landing page: it is read on telephones too, and the background is its own, since a
+    page may be dark where the system is light.
+    """
+    from matplotlib import rc_context
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    back, ink, grey, colours = THEMES[theme]
+    names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    with rc_context(
+        {name: ink for name in names} | {"font.size": 13, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        shape, (axis,) = figure(1, width=6, height=4.2)
+        shape.set_facecolor(back)
+        axis.set_facecolor(back)
+        for (ours, torchs), colour in zip(lines.values(), colours, strict=True):
+            axis.plot(list(torchs), list(torchs.values()), color=colour, linewidth=1.3, linestyle=(0, (4, 2)))
+            axis.plot(list(ours), list(ours.values()), color=colour, linewidth=2.6, marker="o", markersize=5)
+        axis.set(xscale="log", yscale="log", xlabel="number of elements")
+        axis.set_title("times as fast as NumPy", loc="left", fontsize=13)
+        axis.axhline(1, color=grey, linewidth=1.2)
+        low, high = axis.get_ylim()
+        axis.set_ylim(low / 1.1, high * 1.1)
+        left, right = axis.get_xlim()
+        axis.set_xlim(left, right)
+        axis.yaxis.set_major_locator(FixedLocator([0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]))
+        axis.xaxis.set_major_locator(FixedLocator([100, 10_000, 1_000_000, 100_000_000]))
+        for each in (axis.xaxis, axis.yaxis):
+            each.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.10g}"))
+            each.set_minor_locator(NullLocator())
+        axis.grid(alpha=0.25, color=grey)
+        ends = {"NumPy": 1.0} | {name: list(ours.values())[-1] for name, (ours, _) in lines.items()}
+        for (name, height), colour in zip(apart(ends, 1.35).items(), (grey, *colours), strict=True):
+            axis.annotate(name, (right, height), color=colour, fontweight="bold", va="center", annotation_clip=False)
+        for label, width, dashes in (("fastrelu", 2.6, "-"), ("PyTorch", 1.3, (0, (4, 2)))):
+            axis.plot([], [], color=ink, linewidth=width, linestyle=dashes, label=label)
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.7))
+        finish(shape, "", path, described)
+
+
+def apart(heights: Mapping[str, float], factor: float) -> dict[str, float]:
+    """Return heights on a log axis, moved apart to at least a factor, in the order in which they came."""
+    placed: dict[str, float] = {}
+    for name in sorted(heights, key=heights.__getitem__):
+        placed[name] = max([heights[name], *(height * factor for height in placed.values())])
+    return {name: placed[name] for name in heights}
 
 
 def legend(shape: Any, axes: Sequence[Any]) -> None:

@@ -14,7 +14,7 @@ MODES |= {"mask": "out=, with a mask", "mask inplace": "in place, with a mask"}
 MODES |= {"counts": "out=, with counts", "counts only": "counts alone"}
 MODES |= {"slope grad": "out=, with the slope's gradient", "slope grad only": "the slope's gradient alone"}
 #: Columns of a terminal that the names and notes take, and that each size takes
-NAMES_WIDTH, SIZE_WIDTH = 56, 24
+NAMES_WIDTH, SIZE_WIDTH = 56, 34
 
 
 def duration(seconds: float) -> str:
@@ -62,20 +62,22 @@ def _table(name: str, group: Sequence[Race]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=name, title_justify="left", caption="time, times fastrelu, GB/s", caption_justify="left")
+    caption = "x fastrelu: times as long as fastrelu takes; differs for: values with another result"
+    table = Table(title=name, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("provider")
     for one in group:
-        table.add_column(f"{one.case.size:,}", justify="right", no_wrap=True)
-    table.add_column("differs for")
+        for heading in (f"{one.case.size:,}\ntime", "\nx fastrelu", "\nGB/s"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("differs for", vertical="bottom")
     names = list(dict.fromkeys(provider for one in group for provider in one.measurements))
     for provider in names:
         row, notes = [], ""
         for one in group:
             each = one.measurements.get(provider)
             if each is None:
-                row.append("")
+                row += ["", "", ""]
                 continue
             notes = ", ".join(each.differs) or notes
-            row.append(f"{duration(each.median)} {times(ratio(each, one)):>6} {each.gbps:>6.1f}")
+            row += [duration(each.median), times(ratio(each, one)), f"{each.gbps:.1f}"]
         table.add_row(escape(provider), *row, notes)
     return table
