@@ -30,6 +30,8 @@ RAW = SOURCE.replace("//github.com/", "//raw.githubusercontent.com/") + "/main/"
 BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chrome")
 WIDTHS = (1400, 420)
 SCHEMES = ("light", "dark")
+#: What the documentation's header leads to
+HEADER = ("API", "Examples", "Benchmarks")
 #: PyPI's pages are light, whatever the reader's system is
 ALWAYS_LIGHT = ("README on PyPI",)
 #: Hosts of others that we name. Any other one is a mistake in an address of ours, or belongs here
@@ -61,6 +63,7 @@ LOOK = """() => {
         missing: images.filter(each => !each.naturalWidth).map(each => each.src),
         nameless: images.filter(each => !each.alt).map(each => each.src),
         shown: images.map(each => each.currentSrc),
+        header: document.querySelector("header")?.textContent ?? "",
         links: [...document.querySelectorAll("a[href]")].map(each => [each.getAttribute("href"), each.href]),
     };
 }"""
@@ -150,6 +153,8 @@ class Visit:
         self.wrong += [f"the picture {url} has no alternative text" for url in told["nameless"]]
         if not any(f"-{scheme}." in url for url in told["shown"]):
             self.wrong.append(f"shows no picture made for {scheme} pages")
+        if self.body is None:
+            self.wrong += [f"{name} is not in the header" for name in HEADER if name not in told["header"]]
         for written, link in dict.fromkeys(map(tuple, told["links"])):
             if self.body is not None and not written.startswith(("https://", "#")):
                 self.wrong.append(f"the link {written} is not absolute")
