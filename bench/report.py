@@ -280,6 +280,15 @@ def benchmarks_page(found: Mapping[str, Result]) -> str:
     ]
     if not found:
         return "\n".join([*lines, NOT_RECORDED, "", NAVIGATION, ""])
+    for theme in plot.THEMES:
+        lines += [
+            f"```{{image}} _static/speedup-{theme}.svg",
+            f":class: only-{theme}",
+            ":width: 600",
+            ALTERNATIVE,
+            "```",
+            "",
+        ]
     for name, result in found.items():
         described = dict(result["machine"])
         lines += [f"## {described['cpu']}, {described['cores']} cores", "", f"{machine.line(described)}.", ""]
@@ -368,6 +377,10 @@ def speedups(cases: Sequence[Record]) -> dict[str, tuple[plot.Speedups, plot.Spe
         if ours:
             lines[label] = ours, torchs
     return lines
+
+
+#: What the picture shows, for those who do not see it
+ALTERNATIVE = ":alt: Times as fast as NumPy over the number of elements: four kinds of call, with PyTorch beside each"
 
 
 PICTURES = {
