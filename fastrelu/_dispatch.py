@@ -167,17 +167,19 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
     elif target is not None and target != "serial":
         return None
     first = operands[0]
-    large = small = False
+    large = small = fortran = False
     for value in (*operands, out):
         kind = type(value)
         if kind is np.ndarray:
             if value.nbytes < LARGE_BYTES:
                 small = small or value.size != 1
                 continue
+            flags = value.flags
+            fortran = fortran if large else not flags.c_contiguous
             large = True
             if not (
                 type(first) is np.ndarray
-                and value.flags.c_contiguous
+                and (flags.f_contiguous if fortran else flags.c_contiguous)
                 and value.dtype is first.dtype
                 and value.shape == first.shape
                 and (first.dtype in _LOOPS or first.dtype == _ml_dtypes.bfloat16())

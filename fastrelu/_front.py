@@ -5,10 +5,10 @@ not make itself, yet a Python function with the contract's signature took 165 ns
 the ufunc call behind it (154 ns; NumPy 2.4, Python 3.11, two-core AMD EPYC 9005, `bench/calls.py`, 2026-11). This
 one takes less than 20.
 
-What it recognises: ``x`` (and ``grad``), all exact, C-contiguous `numpy.ndarray` of one same native float type,
-bfloat16 too once ml_dtypes has brought it; parameters left at their defaults, or the first of them an ordinary
-`float`; at most one keyword, ``out``, an array of that kind too. It then calls the raw ufunc. Everything else, and what
-the ufunc refuses, goes to the Python function with the arguments untouched.
+What it recognises: ``x`` (and ``grad``), all exact `numpy.ndarray` of one same native float type, bfloat16 too once
+ml_dtypes has brought it, and contiguous in one same order, C or Fortran; parameters left at their defaults, or the
+first of them an ordinary `float`; at most one keyword, ``out``, an array of that kind too. It then calls the raw ufunc.
+Everything else, and what the ufunc refuses, goes to the Python function with the arguments untouched.
 """
 
 import ctypes
@@ -44,7 +44,8 @@ _HEAD = object.__basicsize__  # 16 bytes, 32 in a free-threaded Python
 _TYPE = _HEAD - 8
 _NDIM, _SHAPE, _DESCR, _FLAGS = _HEAD + 8, _HEAD + 16, _HEAD + 40, _HEAD + 48
 _TUPLE_SIZE, _TUPLE_ITEMS = _HEAD, tuple.__basicsize__
-_PLAIN = 0x0001 | 0x0100  # NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_ALIGNED
+_CONTIGUOUS = 0x0001 | 0x0002  # NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS
+_ALIGNED = 0x0100  # NPY_ARRAY_ALIGNED
 _MULTIPLY_LIST = 158  # PyArray_MultiplyList's place in NumPy's C API
 
 #: 1 while the automatic choice is in force; `configure(target=...)` clears it, and all calls take the Python way.
@@ -82,8 +83,9 @@ def _emit_front(module: ir.Module) -> ir.Function:
     builder = ir.IRBuilder(function.append_basic_block("start"))
     python = function.append_basic_block("python")
     operands = builder.alloca(WORD, size=WORD(8))
-    count, made = builder.alloca(WORD), builder.alloca(WORD)
+    count, made, orders = builder.alloca(WORD), builder.alloca(WORD), builder.alloca(INT)
     builder.store(WORD(0), made)
+    builder.store(INT(_CONTIGUOUS), orders)
 
     def read(address: ir.Value, offset: int | ir.Value, kind: ir.Type = WORD) -> ir.Value:
         offset = WORD(offset) if isinstance(offset, int) else offset
@@ -107,7 +109,11 @@ def _emit_front(module: ir.Module) -> ir.Function:
 
     def require_plain_array(array: ir.Value) -> ir.Value:
         require(equal(read(array, _TYPE), id(np.ndarray)))
-        require(equal(builder.and_(read(array, _FLAGS, INT), INT(_PLAIN)), _PLAIN))
+        flags = read(array, _FLAGS, INT)
+        require(equal(builder.and_(flags, INT(_ALIGNED)), _ALIGNED))
+        common = builder.and_(builder.load(orders), flags)
+        require(builder.icmp_unsigned("!=", common, INT(0)))
+        builder.store(common, orders)
         return read(array, _DESCR)
 
     ndata, noperands, in_place, ufunc, fallback = (
@@ -212,7 +218,7 @@ def _layout_holds() -> bool:
         and ctypes.c_int.from_address(id(array) + _NDIM).value == 1
         and word(word(id(array) + _SHAPE).value).value == 1
         and word(id(array) + _DESCR).value == id(array.dtype)
-        and ctypes.c_int.from_address(id(array) + _FLAGS).value & _PLAIN == _PLAIN
+        and ctypes.c_int.from_address(id(array) + _FLAGS).value & (_CONTIGUOUS | _ALIGNED) == _CONTIGUOUS | _ALIGNED
         and word(id(pair) + _TUPLE_SIZE).value == 2
         and word(id(pair) + _TUPLE_ITEMS).value == id(pair[0])
     )

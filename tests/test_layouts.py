@@ -413,3 +413,34 @@ def test_a_slope_per_channel_takes_whole_rows():
     across = np.empty((3136, 8, 4), np.float32).T
     _, blocks = _large._axes_and_blocks([across, slope, x], 4)
     assert blocks[-1] == _large.TILE
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (200, 300), (5, 6, 7)])
+def test_arrays_in_fortran_order_need_no_python(shape, monkeypatch):
+    """As those in C order; where the two meet, or axes are exchanged otherwise, a call is planned."""
+    called = []
+    python = fastrelu._api.call
+    monkeypatch.setattr(fastrelu._api, "call", lambda name, *given: called.append(name) or python(name, *given))
+    rows = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    columns = np.asfortranarray(rows)
+    out = np.empty_like(columns)
+    assert fastrelu.relu(columns).flags.f_contiguous
+    assert fastrelu.relu(columns, out=out) is out
+    assert np.array_equal(out, np.maximum(rows, 0))
+    grad = fastrelu.relu_backward(columns, columns, out=np.empty_like(columns))
+    assert np.array_equal(grad, np.where(rows > 0, rows, 0))
+    assert np.array_equal(fastrelu.leaky_relu_(out, 0.5), np.maximum(rows, 0))
+    assert called == []
+    assert np.array_equal(fastrelu.relu(rows, out=out), np.maximum(rows, 0))
+    assert np.array_equal(fastrelu.relu_backward(rows, columns), np.where(rows > 0, rows, 0))
+    assert np.array_equal(fastrelu.relu(columns.swapaxes(0, 1)[::-1]), np.maximum(rows.swapaxes(0, 1)[::-1], 0))
+    assert len(called) == 3
+
+
+@pytest.mark.parametrize("target", [None, "serial"])
+def test_large_arrays_in_fortran_order_are_not_planned(target, monkeypatch):
+    """A named target takes the way of Python, and there no more than for C order."""
+    x = np.asfortranarray(np.random.default_rng(0).standard_normal((200, 300)))
+    monkeypatch.setattr(fastrelu._dispatch, "plan", None)
+    assert np.array_equal(fastrelu.relu(x, target=target), np.maximum(x, 0))
+    assert np.array_equal(fastrelu.relu_backward(x, x, out=np.empty_like(x), target=target), np.where(x > 0, x, 0))
