@@ -87,6 +87,7 @@ README_ROWS = (
     ("Python loop", ("Python max() loop",)),
 )
 ZEROS = (("", ("numpy.maximum(x, zeros)",)),)
+ONE_CORE = (("", ("fastrelu serial",)),)
 
 
 def readme_section(found: Mapping[str, Result]) -> str:
@@ -100,14 +101,16 @@ def readme_section(found: Mapping[str, Result]) -> str:
     rows = [[name, *values] for (name, _), *values in zip(README_ROWS, *columns, strict=True)]
     own_times = ", ".join(view.duration(own["median"]) for own, _ in shown.values())
     zeros = ", ".join(ratio for own, records in shown.values() for ratio in _ratios(records, own, ZEROS) if ratio)
+    own, records = shown.get("1 million", ({}, {}))
+    held = "".join(_ratios(records, own, ONE_CORE))
     described = dict(result["machine"])
     versions = ", ".join(f"{name} {described['versions'].get(name, '-')}" for name in ("numpy", "numba", "torch"))
     lines = [
         *table(["", *shown], rows),
         "",
-        f"fastrelu itself takes {own_times}: float32, into a given array. NumPy is `np.maximum(x, 0)` (with an array"
-        f" of zeros for the 0: {zeros or 'not measured'}) and `np.multiply(grad, x > 0)`; the loop calls Python's"
-        " `max()`.",
+        f"fastrelu itself takes {own_times}, for float32 and `out=`. Like PyTorch it uses all cores (held to one,"
+        f" {held or '-'} at 1 million); NumPy and the loop use one. NumPy is `np.maximum(x, 0)` (with an array of zeros"
+        f", {zeros or '-'}) and `np.multiply(grad, x > 0)`. The loop is a list comprehension, forward with `max()`.",
         f"{described['cpu']}, {described['cores']} cores; {versions}; {described['date']}.",
     ]
     return "\n".join([BEGIN, *lines, END])
@@ -275,7 +278,8 @@ def benchmarks_page(found: Mapping[str, Result]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Made by `python bench/report.py` from `bench/results/`; how: [method](method.md).",
+        "How long fastrelu takes, and how long NumPy, PyTorch and others take for the same, on each machine that was"
+        " recorded. [Method](method.md) says how. No figure on this page is typed: `python bench/report.py` makes it.",
         "",
     ]
     if not found:
@@ -321,7 +325,7 @@ def benchmarks_page(found: Mapping[str, Result]) -> str:
 
 
 #: The pages that belong to this one
-NAVIGATION = "```{toctree}\n:hidden:\n\nmethod\nbenchmarks_gpu\n```"
+NAVIGATION = "```{toctree}\n:hidden:\n\nOverview <self>\nmethod\nbenchmarks_gpu\n```"
 
 
 def _startup(what: str, row: Record) -> Sequence[str]:

@@ -135,6 +135,8 @@ def _show(given: argparse.Namespace, wanted: list[Case], values: object, threads
         out.print(f"{given.input}: {values.dtype} of shape {values.shape}", highlight=False)  # type: ignore[attr-defined]
     for table in view.tables(races, width):
         out.print(table)
+    for line in view.summary(races):
+        out.print(line, highlight=False, markup=False)
     for name, reason in left_out.items():
         out.print(f"left out: {name}: {reason}", highlight=False, markup=False)
     for name, reason in {n: why for one in races for n, why in one.left_out.items()}.items():
