@@ -52,12 +52,12 @@ def style(provider: str) -> tuple[str, str, str]:
     return STYLES.get(provider, STYLES.get(known, OTHER))
 
 
-def figure(columns: int, width: float = 6.4, height: float = 5.2) -> tuple[Any, list[Any]]:
+def figure(columns: int, width: float = 6.4, height: float = 5.2, letters: float = 10) -> tuple[Any, list[Any]]:
     """Return a figure without a window, and its panels."""
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams.update({"font.size": 10, "svg.hashsalt": "fastrelu", "svg.fonttype": "none"})
+    matplotlib.rcParams.update({"font.size": letters, "svg.hashsalt": "fastrelu", "svg.fonttype": "none"})
     from matplotlib import pyplot
 
     shape, axes = pyplot.subplots(1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained")
@@ -165,17 +165,15 @@ def speedups(lines: Mapping[str, tuple[Speedups, Speedups]], theme: str, describ
 
     back, ink, grey, colours = THEMES[theme]
     names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    with rc_context(
-        {name: ink for name in names} | {"font.size": 13, "axes.spines.top": False, "axes.spines.right": False}
-    ):
-        shape, (axis,) = figure(1, width=6, height=4.2)
+    with rc_context(dict.fromkeys(names, ink) | {"axes.spines.top": False, "axes.spines.right": False}):
+        shape, (axis,) = figure(1, width=6, height=4.4, letters=13)
         shape.set_facecolor(back)
         axis.set_facecolor(back)
-        for (ours, torchs), colour in zip(lines.values(), colours, strict=True):
+        for (ours, torchs), colour in zip(lines.values(), colours):
             axis.plot(list(torchs), list(torchs.values()), color=colour, linewidth=1.3, linestyle=(0, (4, 2)))
             axis.plot(list(ours), list(ours.values()), color=colour, linewidth=2.6, marker="o", markersize=5)
         axis.set(xscale="log", yscale="log", xlabel="number of elements")
-        axis.set_title("times as fast as NumPy", loc="left", fontsize=13)
+        axis.set_title("times as fast as NumPy", loc="left", fontsize="medium")
         axis.axhline(1, color=grey, linewidth=1.2)
         low, high = axis.get_ylim()
         axis.set_ylim(low / 1.1, high * 1.1)
@@ -188,11 +186,11 @@ def speedups(lines: Mapping[str, tuple[Speedups, Speedups]], theme: str, describ
             each.set_minor_locator(NullLocator())
         axis.grid(alpha=0.25, color=grey)
         ends = {"NumPy": 1.0} | {name: list(ours.values())[-1] for name, (ours, _) in lines.items()}
-        for (name, height), colour in zip(apart(ends, 1.35).items(), (grey, *colours), strict=True):
+        for (name, height), colour in zip(apart(ends, 1.45).items(), (grey, *colours)):
             axis.annotate(name, (right, height), color=colour, fontweight="bold", va="center", annotation_clip=False)
         for label, width, dashes in (("fastrelu", 2.6, "-"), ("PyTorch", 1.3, (0, (4, 2)))):
             axis.plot([], [], color=ink, linewidth=width, linestyle=dashes, label=label)
-        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.7))
+        axis.legend(frameon=False, loc="upper left")
         finish(shape, "", path, described)
 
 
