@@ -41,8 +41,10 @@ def title(case: Case) -> str:
 
 
 #: Whom the last lines compare with: what one would write otherwise
-USUAL = ("Python max() loop", "numpy.maximum(x, 0)", "numpy.greater + numpy.multiply", "numpy.multiply + numpy.maximum")
-USUAL += ("torch",)
+USUAL = (
+    "Python max() loop", "numpy.maximum(x, 0)", "numpy.greater + numpy.multiply",
+    "numpy.multiply + numpy.maximum", "torch",
+)  # fmt: skip
 
 
 def summary(races: Iterable[Race]) -> list[str]:
