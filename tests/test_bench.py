@@ -194,6 +194,28 @@ def test_duration(seconds, text):
     assert view.duration(seconds) == text
 
 
+def a_race(data, *measured):
+    case = Case("relu", "out", "float32", 1000, data=data)
+    rows = {name: runner.Measurement(case, name, "peer", median, median, median, 1, 1) for name, median in measured}
+    return runner.Race(case, rows)
+
+
+def test_a_race_in_a_sentence():
+    """Only beside what one would write otherwise, and only where fastrelu took part."""
+    one = a_race("file", ("fastrelu", 2e-6), ("numpy.maximum(x, 0)", 5e-6), ("numexpr", 9e-6), ("torch", 1e-6))
+    text = "2.50 times as fast as numpy.maximum(x, 0), 0.50 times as fast as torch"
+    assert view.summary([one]) == [f"relu, out=, float32, your data, 1,000: {text}"]
+    assert view.summary([a_race("normal", ("fastrelu", 2e-6)), a_race("normal", ("torch", 2e-6))]) == []
+
+
+def test_the_columns_of_a_table_have_names():
+    pytest.importorskip("rich")
+    race = a_race("normal", ("fastrelu", 2e-6), ("torch", 5e-6))
+    (table,) = view.tables([race], 120)
+    assert [column.header for column in table.columns][1:4] == ["1,000\ntime", "\nx fastrelu", "\nGB/s"]
+    assert [list(column.cells)[1] for column in table.columns[:4]] == ["torch", "5.00 us", "2.50", "1.6"]
+
+
 def row(provider, median, **changes):
     return {
         "operation": "relu", "mode": "out", "dtype": "float32", "size": 10_000, "layout": "contiguous",
