@@ -9,6 +9,7 @@ picture is missing, a page scrolls sideways or its script fails; 3 where no brow
 from __future__ import annotations
 
 import argparse
+import itertools
 import mimetypes
 import re
 import shutil
@@ -88,9 +89,8 @@ def found(url: str, html: Path) -> Path | None:
 
 @dataclass
 class Visit:
-    """One page at one width in one colour scheme, and what is wrong with it."""
+    """A look at one page: what is wrong with it, and which addresses of others it names."""
 
-    name: str
     url: str
     body: str | None
     html: Path
@@ -187,20 +187,17 @@ def main() -> int:
     bad, elsewhere = 0, set()
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser)
-        for name, url, body in pages():
-            for width in WIDTHS:
-                for scheme in SCHEMES:
-                    visit = Visit(name, url, body, given.html.resolve())
-                    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-                    visit.look(page, "light" if name in ALWAYS_LIGHT else scheme)
-                    if given.shots:
-                        given.shots.mkdir(parents=True, exist_ok=True)
-                        file = f"{name.replace(' ', '-')}-{width}-{scheme}.png"
-                        page.screenshot(path=given.shots / file, full_page=True)
-                    page.close()
-                    print(f"{name}, {width} pixels, {scheme}: {'; '.join(visit.wrong) or 'fine'}")
-                    bad += len(visit.wrong)
-                    elsewhere |= visit.elsewhere
+        for (name, url, body), width, scheme in itertools.product(pages(), WIDTHS, SCHEMES):
+            visit = Visit(url, body, given.html.resolve())
+            page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            visit.look(page, "light" if name in ALWAYS_LIGHT else scheme)
+            if given.shots:
+                file = f"{name.replace(' ', '-')}-{width}-{scheme}.png"
+                page.screenshot(path=given.shots / file, full_page=True)
+            page.close()
+            print(f"{name}, {width} pixels, {scheme}: {'; '.join(visit.wrong) or 'fine'}")
+            bad += len(visit.wrong)
+            elsewhere |= visit.elsewhere
         chromium.close()
     print(f"NOT LOOKED AT, since they are on other hosts: {', '.join(sorted(elsewhere))}")
     return min(bad, 1)
