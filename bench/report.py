@@ -363,7 +363,7 @@ SPEEDUPS = (
     ("backward", "relu_backward", "out", "float32", "numpy.greater + numpy.multiply"),
     ("float16", "relu", "out", "float16", "numpy.maximum(x, 0)"),
 )
-#: Fewer take as long: 171 ns for 3, 177 for these (relu, two-core AMD EPYC, `bench/record.py`, 2026-11-28)
+#: Fewer take as long: 166 ns for 1, 171 for these (relu, two-core AMD EPYC, `bench/record.py`, 2026-11-28)
 FEWEST = 100
 
 
