@@ -148,7 +148,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def calls(options: Options) -> None:
     """Time the host's side of calls on 1,024 elements: how long until Python goes on."""
-    from fastrelu._cuda._numba import cuda
+    from fastrelu._cuda.numba_cuda import cuda
 
     rows = options.results["calls"] = []
     cases = call_cases()
@@ -175,7 +175,7 @@ def calls(options: Options) -> None:
 
 def call_cases() -> dict[str, dict[str, Callable[[], object]]]:
     """Return, by case and provider, calls on 1,024 elements."""
-    from fastrelu._cuda._numba import cuda
+    from fastrelu._cuda.numba_cuda import cuda
 
     torch, cupy = peers()
     x, grad = (Operand(1024, 1, "float32", numbers("float32", seed)) for seed in range(2))
@@ -235,7 +235,7 @@ def calls_of_ours(
 
 def ordinary_launch(x: Operand, y: Operand) -> Callable[[], object]:
     """Return the launch of the same kernel as Numba's users do it, but that arrays would cost more than addresses."""
-    from fastrelu._cuda._kernels import Spec, kernel
+    from fastrelu._cuda.kernels import Spec, kernel
 
     compiled = kernel(Spec("relu", "f", ("array",), ("f",), "f", 1))
     return lambda: compiled[1, 256]((x.start,), y.start, 1024, 0, (), ())
@@ -246,11 +246,11 @@ def ordinary_launch(x: Operand, y: Operand) -> Callable[[], object]:
 
 def tune(options: Options) -> None:
     """Time the shapes of a launch against each other."""
-    from fastrelu._cuda import _driver, _settings
+    from fastrelu._cuda import cuda_driver, settings
 
     rows = options.results["tune"] = []
-    before = _settings.BLOCK, _settings.VECTORS, _settings.MAX_BLOCKS
-    processors = _driver.get().multiprocessors(0)
+    before = settings.BLOCK, settings.VECTORS, settings.MAX_BLOCKS
+    processors = cuda_driver.get().multiprocessors(0)
     operations = [each for each in FIRST_OPERATIONS if each in options.operations]
     sizes = [size for size in options.sizes if size in FIRST_SIZES] or options.sizes
     try:
@@ -279,14 +279,14 @@ def tune(options: Options) -> None:
             rows.append({"operation": operation, "bytes": nbytes, "seconds": medians})
             options.save()
     finally:
-        _settings.BLOCK, _settings.VECTORS, _settings.MAX_BLOCKS = before
+        settings.BLOCK, settings.VECTORS, settings.MAX_BLOCKS = before
 
 
 def _shaped(run: Run, block: int, vectors: int, blocks: int) -> Run:
-    from fastrelu._cuda import _settings
+    from fastrelu._cuda import settings
 
     def shaped(k: int) -> object:
-        _settings.BLOCK, _settings.VECTORS, _settings.MAX_BLOCKS = block, vectors, blocks
+        settings.BLOCK, settings.VECTORS, settings.MAX_BLOCKS = block, vectors, blocks
         return run(k)
 
     return shaped

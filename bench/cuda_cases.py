@@ -198,7 +198,7 @@ def _rows(each: Operand) -> Callable[[int], Any]:
 
 def _counts(case: Case, x: Operand, runs: int) -> Any:
     """Return where counts go, and have them compared with so many times the positive elements of each unit."""
-    from fastrelu._cuda._numba import cuda
+    from fastrelu._cuda.numba_cuda import cuda
 
     counts, (torch, _) = cuda.to_device(np.zeros(UNITS, np.int64)), peers()
     case.resets.append(lambda: counts.copy_to_device(np.zeros(UNITS, np.int64)))
@@ -243,7 +243,7 @@ def counts_alone(case: Case) -> None:
 
 def slope(case: Case) -> None:
     """`leaky_relu_backward_with_slope_grad`, one slope for all."""
-    from fastrelu._cuda._numba import cuda
+    from fastrelu._cuda.numba_cuda import cuda
 
     inputs, y = [], operand(case, None)
     for seed in range(2):  # finite, or there would be nothing to compare of a sum

@@ -58,9 +58,9 @@ def show_versions() -> None:
 
 def smoke() -> None:
     """Compile, launch and compare, on the general way and on the quick one."""
-    from fastrelu._cuda._kernels import Spec
-    from fastrelu._cuda._launch import prepared
-    from fastrelu._cuda._numba import cuda
+    from fastrelu._cuda.kernels import Spec
+    from fastrelu._cuda.launcher import prepared
+    from fastrelu._cuda.numba_cuda import cuda
 
     _cuda.require()
     say(_cuda.status_line())
@@ -83,25 +83,25 @@ def relu_of(x: np.ndarray) -> np.ndarray:
 
 def sass(folder: Path) -> None:
     """Write registers of the kernels that some calls use, and where a tool is found the instructions of a few."""
-    from fastrelu._cuda import _driver, _kernels, _launch, _settings
+    from fastrelu._cuda import cuda_driver, kernels, launcher, settings
 
     specs: list[Any] = []
-    load = _launch.Prepared.load
+    load = launcher.Prepared.load
 
     def recorded(self: Any, device: int) -> Any:
         if device not in self._handles:
             specs.append(self.spec)
         return load(self, device)
 
-    _launch.Prepared.load = recorded
-    threads = _driver.get().multiprocessors(0) * _settings.FILL * _settings.BLOCK
-    n = threads * _settings.VECTORS * 16 // 2  # of the smallest type below, enough for all loads of a thread
+    launcher.Prepared.load = recorded
+    threads = cuda_driver.get().multiprocessors(0) * settings.FILL * settings.BLOCK
+    n = threads * settings.VECTORS * 16 // 2  # of the smallest type below, enough for all loads of a thread
     shown, text = {"relu f", "leaky E", "counted e"}, []
     for label, call in sass_calls(n // 256 * 256).items():
         specs.clear()
         call()
         for spec in specs:
-            compiled = _kernels.kernel(spec).compile(spec.argument_types())
+            compiled = kernels.kernel(spec).compile(spec.argument_types())
             line = f"{label:12} {compiled.regs_per_thread:3} registers, {compiled.local_mem_per_thread} bytes of stack"
             say(line)
             text.append(f"{line}\n    {spec}")
@@ -112,7 +112,7 @@ def sass(folder: Path) -> None:
 
 def sass_calls(n: int) -> dict[str, Callable[[], object]]:
     """Return calls on n elements, no two of which use the same kernel for them."""
-    from fastrelu._cuda._numba import cuda
+    from fastrelu._cuda.numba_cuda import cuda
 
     def device(dtype: str, seed: int = 0) -> Any:
         values = numbers(dtype, seed, n)

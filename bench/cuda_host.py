@@ -20,12 +20,12 @@ from tests.cuda import emulator
 driver = emulator.install()
 
 import fastrelu
-from fastrelu import _dispatch
-from fastrelu._cuda import _call, _libraries, _quick
-from fastrelu._cuda._kernels import Spec
-from fastrelu._cuda._launch import prepared
-from fastrelu._cuda._layout import Grid
-from fastrelu._cuda._numba import cuda
+from fastrelu._call import dispatch
+from fastrelu._cuda import elementwise, libraries, quick
+from fastrelu._cuda.grids import Grid
+from fastrelu._cuda.kernels import Spec
+from fastrelu._cuda.launcher import prepared
+from fastrelu._cuda.numba_cuda import cuda
 
 N, ROUNDS, CALLS = 1000, 15, 500
 
@@ -48,7 +48,7 @@ def numba_cases():
         "Numba's device_array": lambda: cuda.device_array(N, "f"),
         "relu(x, out=y), Numba": lambda: fastrelu.relu(x, out=out),
         "relu(x), Numba": lambda: fastrelu.relu(x),
-        "relu(x, out=y), the general way": lambda: _call.call("relu", [x], out, {}),
+        "relu(x, out=y), the general way": lambda: elementwise.call("relu", [x], out, {}),
     }
 
 
@@ -58,11 +58,11 @@ def torch_cases():
         import torch
     except ImportError:
         return {}
-    dtypes = fastrelu._torch.dtypes()
+    dtypes = fastrelu._arrays.tensors.dtypes()
 
     forward = torch.autograd.forward_ad
 
-    def facts(value):  # those of `_quick`, but that the tensor need not be on a GPU
+    def facts(value):  # those of `quick`, but that the tensor need not be on a GPU
         try:
             if (
                 value.requires_grad or value.is_cuda or not value.is_contiguous() or value.is_neg() or value.is_nested
@@ -74,8 +74,8 @@ def torch_cases():
         except RuntimeError:
             return None
 
-    ways = _quick._Ways(_libraries.TORCH, facts, lambda device: 0)
-    _dispatch._quick[torch.Tensor] = ways.attempt
+    ways = quick._Ways(libraries.TORCH, facts, lambda device: 0)
+    dispatch._quick[torch.Tensor] = ways.attempt
     x, grad, out = torch.ones(N), torch.ones(N), torch.empty(N)
     return {
         "relu(x, out=y), torch": lambda: fastrelu.relu(x, out=out),

@@ -89,7 +89,7 @@ def peers() -> tuple[Any, Any]:
 
 def context() -> Any:
     """Return Numba's context."""
-    from fastrelu._cuda._numba import cuda
+    from fastrelu._cuda.numba_cuda import cuda
 
     return cuda.current_context()
 
@@ -97,16 +97,16 @@ def context() -> Any:
 @functools.cache
 def l2_bytes() -> int:
     """Return the size of the second-level cache."""
-    from fastrelu._cuda import _driver
+    from fastrelu._cuda import cuda_driver
 
-    return _driver.get().attribute(L2_BYTES, 0)
+    return cuda_driver.get().attribute(L2_BYTES, 0)
 
 
 def machine() -> dict[str, Any]:
     """Return what the figures belong to."""
-    from fastrelu._cuda import _driver
+    from fastrelu._cuda import cuda_driver
 
-    driver = _driver.get()
+    driver = cuda_driver.get()
     return {
         "gpu": driver.name(0).split(" (")[0],
         "status": _cuda.status_line(),
@@ -156,7 +156,7 @@ class Operand:
     """An array in GPU memory in equal parts, which repeats `values`, or which is poisoned where there are none."""
 
     def __init__(self, n: int, parts: int, dtype: str, values: np.ndarray | None = None) -> None:
-        from fastrelu._cuda._numba import cuda
+        from fastrelu._cuda.numba_cuda import cuda
 
         self.n, self.parts, self.dtype = n, parts, dtype_of(dtype)
         self.values = np.empty(0, self.dtype)
@@ -171,7 +171,7 @@ class Operand:
 
     def fill(self, values: np.ndarray) -> None:
         """Put values into every part, from the first one on and over and over."""
-        from fastrelu._cuda._numba import cuda
+        from fastrelu._cuda.numba_cuda import cuda
 
         self.values = values
         some, first = cuda.to_device(values.view(self.bits.dtype)), self.bits[: self.n]
@@ -183,7 +183,7 @@ class Operand:
 
     def poison(self) -> None:
         """Overwrite all of it with what no kernel writes."""
-        from fastrelu._cuda._numba import cuda
+        from fastrelu._cuda.numba_cuda import cuda
 
         cuda.cudadrv.driver.device_memset(self.bits, POISON, self.bits.nbytes)
 
@@ -271,9 +271,9 @@ def current_stream() -> int:
 
 def copier(x: Operand, y: Operand) -> Run:
     """Return a copy within the GPU, with as little Python as the driver allows."""
-    from fastrelu._cuda import _driver
+    from fastrelu._cuda import cuda_driver
 
-    driver = _driver.get()
+    driver = cuda_driver.get()
     copy, size = driver.library.cuMemcpyDtoDAsync_v2, ctypes.c_size_t(x.nbytes)
     places = [
         (ctypes.c_uint64(y.start + k * y.nbytes), ctypes.c_uint64(x.start + k * x.nbytes)) for k in range(x.parts)
@@ -290,7 +290,7 @@ def copier(x: Operand, y: Operand) -> Run:
 
 def spin(seconds: float = SPIN_SECONDS) -> None:
     """Keep the GPU busy, so that its clocks are up before the first figure."""
-    from fastrelu._cuda._numba import cuda
+    from fastrelu._cuda.numba_cuda import cuda
 
     if cuda_start.EMULATED:
         return
@@ -346,7 +346,7 @@ def race(
     Up to `GRAPH_BYTES` a batch is a graph; where one of these cannot be captured, it is left out. Without torch, or
     with `graphs=False`, no batch is a graph.
     """
-    from fastrelu._cuda._numba import cuda
+    from fastrelu._cuda.numba_cuda import cuda
 
     batches: dict[str, tuple[str, Callable[[], object], int]] = {}
     for name, run in runs.items():

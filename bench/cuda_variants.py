@@ -163,15 +163,15 @@ SHAPES = (
 @functools.cache
 def launch_of(name: str, code: str, arrays: int, scalars: int, loads: int, load: str, store: str) -> Any:
     """Return the prepared launch of a kernel, compiled with hints."""
-    from fastrelu._cuda import _kernels, _launch
+    from fastrelu._cuda import kernels, launcher
 
     roles = ("array",) * arrays + ("scalar",) * scalars
-    spec = _kernels.Spec(name, code, roles, (code,) * arrays + ("",) * scalars, code, loads)
+    spec = kernels.Spec(name, code, roles, (code,) * arrays + ("",) * scalars, code, loads)
     with hints()(load, store):
-        _kernels.kernel.cache_clear()
-        launch = _launch.Prepared(spec)
+        kernels.kernel.cache_clear()
+        launch = launcher.Prepared(spec)
         launch.load(0)
-        _kernels.kernel.cache_clear()
+        kernels.kernel.cache_clear()
     return launch
 
 
@@ -188,11 +188,11 @@ class Shapes:
 
     def prepare(self, nbytes: int) -> Prepared:
         """Return a contestant for each shape."""
-        from fastrelu._cuda import _driver
-        from fastrelu._cuda._layout import Grid
+        from fastrelu._cuda import cuda_driver
+        from fastrelu._cuda.grids import Grid
 
         code = {"float32": "f", "float16": "e", "bfloat16": "E"}[self.dtype]
-        n, processors = nbytes // dtype_of(self.dtype).itemsize, _driver.get().multiprocessors(0)
+        n, processors = nbytes // dtype_of(self.dtype).itemsize, cuda_driver.get().multiprocessors(0)
         case = Case(self.name, self.dtype, n, parts=parts_for(nbytes, self.arrays + 1))
         inputs, y = [operand(case, self.arrays - 1 - k) for k in range(self.arrays)], operand(case, None)
         must_be(case, y, self.operation, *inputs, *self.scalars)
@@ -229,13 +229,13 @@ class Sweep:
 
     def prepare(self, nbytes: int) -> Prepared:
         """Return a contestant for each combination, the settings as they are among them."""
-        from fastrelu._cuda import _settings
+        from fastrelu._cuda import settings
 
         case = case_of(self.operation, self.dtype, nbytes)
         prepared = Prepared(case)
         prepared.contestants["copy"] = Contestant(case.runs["copy"], case.moved["copy"])
         run, moved, names = case.runs["fastrelu"], case.moved["fastrelu"], tuple(self.settings)
-        as_is = tuple(getattr(_settings, name) for name in names)
+        as_is = tuple(getattr(settings, name) for name in names)
         for values in dict.fromkeys((as_is, *itertools.product(*self.settings.values()))):
             label = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
             label += " (as is)" if values == as_is else ""
@@ -245,17 +245,17 @@ class Sweep:
 
 def _under(names: Sequence[str], values: Sequence[int], run: Run) -> Run:
     """Return a call under some settings."""
-    from fastrelu._cuda import _settings
+    from fastrelu._cuda import settings
 
     def under(k: int) -> object:
-        before = [getattr(_settings, name) for name in names]
+        before = [getattr(settings, name) for name in names]
         for name, value in zip(names, values, strict=True):
-            setattr(_settings, name, value)
+            setattr(settings, name, value)
         try:
             return run(k)
         finally:
             for name, value in zip(names, before, strict=True):
-                setattr(_settings, name, value)
+                setattr(settings, name, value)
 
     return under
 

@@ -1,7 +1,18 @@
 """ReLU, Leaky ReLU, their derivatives and their backward passes for NumPy arrays, at the speed of memory."""
 
 from . import ufuncs
-from ._api import (
+from ._api.bitmask import (
+    leaky_relu_backward_from_mask,
+    leaky_relu_backward_from_mask_,
+    leaky_relu_with_mask,
+    leaky_relu_with_mask_,
+    relu_backward_from_mask,
+    relu_backward_from_mask_,
+    relu_with_mask,
+    relu_with_mask_,
+)
+from ._api.configure import configure, explain, release_memory, show_config, warmup
+from ._api.elementwise import (
     leaky_relu,
     leaky_relu_,
     leaky_relu_backward,
@@ -15,17 +26,7 @@ from ._api import (
     relu_grad,
     relu_grad_,
 )
-from ._api_masks import (
-    leaky_relu_backward_from_mask,
-    leaky_relu_backward_from_mask_,
-    leaky_relu_with_mask,
-    leaky_relu_with_mask_,
-    relu_backward_from_mask,
-    relu_backward_from_mask_,
-    relu_with_mask,
-    relu_with_mask_,
-)
-from ._api_sums import (
+from ._api.sums import (
     count_active,
     leaky_relu_backward_with_slope_grad,
     leaky_relu_backward_with_slope_grad_,
@@ -35,7 +36,6 @@ from ._api_sums import (
     relu_with_counts,
     relu_with_counts_,
 )
-from ._config import configure, explain, release_memory, show_config, warmup
 from ._dead_units import DeadUnits
 
 __version__ = "0.1.0"

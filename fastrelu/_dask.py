@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _containers, _errors
-from ._masks import MaskPass
+from ._arrays import classify
+from ._call import containers, errors
+from ._call.bitmask import MaskPass
 from ._operations import MASKED, OPERATIONS
 
 
@@ -41,7 +42,7 @@ class Block:
         return len(OPERATIONS[self.operation])
 
     def __call__(self, *operands: Any, **kwargs: Any) -> Any:
-        from ._dispatch import ABSENT, call
+        from ._call.dispatch import ABSENT, call
 
         return call(self.operation, operands, kwargs.pop("out", ABSENT), self.target, kwargs)
 
@@ -52,33 +53,33 @@ def elementwise(
     """Return the lazy result of an element-wise function."""
     da: Any = sys.modules["dask.array"]
 
-    _containers.check_parts(name, operands)
+    containers.check_parts(name, operands)
     arguments = dict(zip(OPERATIONS[name], operands, strict=True))
     if isinstance(kwargs.get("where", True), (da.Array, np.ndarray)):
         arguments["where"] = kwargs["where"]
     shape = None
     if not any(math.isnan(size) for value in arguments.values() for size in np.shape(value)):  # of unknown size
-        shape = _errors.check_shapes(name, arguments)
+        shape = errors.check_shapes(name, arguments)
     options, out = dict(kwargs), kwargs.get("out")
     if out is not None:
         if not isinstance(out, da.Array):
             raise TypeError(
-                f"{name}: out is a {_arrays.type_name(out)}, but Dask arrays are lazy; compute the result, or pass a "
+                f"{name}: out is a {classify.type_name(out)}, but Dask arrays are lazy; compute the result, or pass a "
                 "Dask array, which then stands for it"
             )
         if shape is not None and out.shape != shape:
-            raise _errors.wrong_shape(name, out.shape, shape)
-        dtype = _containers.result_dtype(name, operands, kwargs)
+            raise errors.wrong_shape(name, out.shape, shape)
+        dtype = containers.result_dtype(name, operands, kwargs)
         if dtype is not None:
-            _errors.check_cast(name, dtype, "out is", out.dtype)
+            errors.check_cast(name, dtype, "out is", out.dtype)
             if dtype != out.dtype:
                 options["dtype"] = out.dtype  # Dask then converts, where it would change the type of `out`
-    operands = _containers.strong(name, operands, kwargs)
+    operands = containers.strong(name, operands, kwargs)
     if target == "auto":
         return ufunc(*operands, **options)
     # Told here, so that Dask need not find out by a call
-    options.setdefault("dtype", _containers.result_dtype(name, operands, kwargs))
-    return _containers.lazily(name, ufunc, operands, target, options)
+    options.setdefault("dtype", containers.result_dtype(name, operands, kwargs))
+    return containers.lazily(name, ufunc, operands, target, options)
 
 
 def call(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], target: str | None, **options: Any) -> Any:
@@ -144,9 +145,9 @@ def _dtype(name: str, dtype: np.dtype, slopes: list[Any]) -> np.dtype:
 
 
 def _block(name: str, target: str | None, *arguments: Any) -> Any:
-    from . import _api_masks
+    from ._api import bitmask
 
-    return getattr(_api_masks, name)(*arguments, target=target)
+    return getattr(bitmask, name)(*arguments, target=target)
 
 
 def _blocks(name: str, target: str | None, arguments: list[Any], ndim: int, dtype: np.dtype) -> Any:

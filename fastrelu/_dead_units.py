@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ._api_sums import count_active
+from ._api.sums import count_active
 
 
 class DeadUnits:

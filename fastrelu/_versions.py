@@ -40,8 +40,13 @@ def package_changed() -> bool:
     own time would do, were it not for the `__pycache__` that comes into it.
     """
     try:
-        with os.scandir(os.path.dirname(__file__)) as entries:
-            times = [entry.stat().st_ctime_ns for entry in entries if entry.name.endswith((".py", ".pyc"))]
+        times = [
+            os.stat(os.path.join(folder, name)).st_ctime_ns
+            for folder, _, names in os.walk(os.path.dirname(__file__))
+            if os.path.basename(folder) != "__pycache__"
+            for name in names
+            if name.endswith((".py", ".pyc"))
+        ]
     except OSError:  # no folder: an archive, or a frozen application
         return False
     return any(_imported_at < changed <= time.time_ns() for changed in times)  # later ones are of a clock gone wrong

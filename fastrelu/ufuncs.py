@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _ufunc
 from ._operations import OPERATIONS
+from ._runtime import ufunc_objects
 
 __all__ = [
     "leaky_relu",
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def _make(operation: str) -> np.ufunc:
-    return _ufunc.make(operation, __name__)
+    return ufunc_objects.make(operation, __name__)
 
 
 relu = _make("relu")

@@ -17,7 +17,7 @@ import numpy as np
 
 import fastrelu
 from fastrelu._bench.oracle import ORACLES
-from fastrelu._target import forced
+from fastrelu._runtime.targets import forced
 
 try:
     from ml_dtypes import finfo

@@ -16,10 +16,12 @@ import pytest
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
 import fastrelu  # noqa: E402
-from fastrelu import _kernels, _ml_dtypes, ufuncs  # noqa: E402
+from fastrelu import ufuncs  # noqa: E402
+from fastrelu._arrays import ml_bfloat16  # noqa: E402
 from fastrelu._bench.oracle import ORACLES, assert_same, expected  # noqa: E402
-from fastrelu._layout import UNIT_BYTES  # noqa: E402
-from fastrelu._target import forced  # noqa: E402
+from fastrelu._kernels import elementwise  # noqa: E402
+from fastrelu._kernels.records import UNIT_BYTES  # noqa: E402
+from fastrelu._runtime.targets import forced  # noqa: E402
 
 from .helpers import BINARY, OPERATIONS, PARAMETERS, TARGETS, pairs, public, run_python, specials, spread  # noqa: E402
 from .test_layouts import LAYOUTS, strided  # noqa: E402
@@ -96,8 +98,8 @@ def test_layouts(name, how, monkeypatch):
     plain = [spread(column, 65 * 67).reshape(65, 67) for column in pairs(name, BFLOAT16)]
     wanted = expected(name, [*plain, *parameters], BFLOAT16)
     for large in (1 << 30, 1):
-        monkeypatch.setattr(fastrelu._dispatch, "LARGE_BYTES", large)
-        monkeypatch.setattr(fastrelu._dispatch, "CONVERT_BYTES", large)
+        monkeypatch.setattr(fastrelu._call.dispatch, "LARGE_BYTES", large)
+        monkeypatch.setattr(fastrelu._call.dispatch, "CONVERT_BYTES", large)
         for target, again in itertools.product(TARGETS, range(2)):
             data = [strided(array.copy(), how) for array in plain]
             assert_same(public(name)(*data, *parameters, target=target), wanted, f"{target} {again}")
@@ -151,7 +153,7 @@ def test_the_native_front_keeps_nothing():
 def test_contiguous_arrays_need_no_plan(monkeypatch):
     x, out = np.ones(100_000, BFLOAT16), np.empty(100_000, BFLOAT16)
     fastrelu.relu(x)
-    monkeypatch.setattr(fastrelu._dispatch, "plan", None)
+    monkeypatch.setattr(fastrelu._call.dispatch, "plan", None)
     assert fastrelu.leaky_relu(x, negative_slope=0.3, out=out, target="serial") is out
 
 
@@ -287,7 +289,7 @@ def oracle_fold(oracle, values):
 def test_a_ufunc_that_is_laid_out_otherwise_stops_the_import():
     """The address of NumPy's own resolver, which its table of functions gives, must stand where we replace it."""
     with pytest.raises(ImportError, match="type resolver"):
-        _ml_dtypes.ask_first(np.add, 0, 12345)
+        ml_bfloat16.ask_first(np.add, 0, 12345)
     assert np.add(1, 2.5) == 3.5
 
 
@@ -314,7 +316,7 @@ FIRST = {
     "in place": "fastrelu.relu_(x.copy())",
     "scalar": "fastrelu.relu(x[0])",
     "dtype": "fastrelu.relu(x.astype('f'), dtype=x.dtype)",
-    "signature": "fastrelu.ufuncs.relu(x.astype('f'), **fastrelu._ml_dtypes.spelled_out("
+    "signature": "fastrelu.ufuncs.relu(x.astype('f'), **fastrelu._arrays.ml_bfloat16.spelled_out("
     "fastrelu.ufuncs.relu, (), {'dtype': x.dtype})[1])",
     "outer": "fastrelu.ufuncs.leaky_relu.outer(x, x)",
 }
@@ -372,7 +374,7 @@ for dtype in ("float16", "float32", "float64", "int8"):
     x = np.ones((300, 400), dtype)
     fastrelu.relu(x); fastrelu.relu(x.T); fastrelu.leaky_relu(x, negative_slope=2); fastrelu.explain(fastrelu.relu, x)
 fastrelu.warmup([fastrelu.relu], ["float32"])
-assert "bfloat16" not in str(fastrelu._config.warmup_steps())
+assert "bfloat16" not in str(fastrelu._api.configure.warmup_steps())
 try:
     fastrelu.relu(np.ones(3, "V2"))
 except TypeError as error:
@@ -383,7 +385,7 @@ assert "ml_dtypes" not in sys.modules
 
 
 def test_warmup():
-    names = [label for label, _ in fastrelu._config.warmup_steps()]
+    names = [label for label, _ in fastrelu._api.configure.warmup_steps()]
     assert {f"{name} bfloat16" for name in OPERATIONS} <= set(names)
     fastrelu.warmup([fastrelu.relu], [ml_dtypes.bfloat16])
     with pytest.raises(ValueError, match="no loop for float8"):
@@ -502,11 +504,11 @@ def test_jax(name):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_machine_code(name, monkeypatch):
     """No instruction that flushes subnormal numbers, and in the loop over whole lines no packing of vectors."""
-    from fastrelu import _cache
+    from fastrelu._runtime import code_cache
 
-    monkeypatch.setattr(_cache, "load", lambda *args: None)
-    monkeypatch.setattr(_cache, "save", lambda *args: None)
-    library = _kernels.build(name, BFLOAT16).library
+    monkeypatch.setattr(code_cache, "load", lambda *args: None)
+    monkeypatch.setattr(code_cache, "save", lambda *args: None)
+    library = elementwise.build(name, BFLOAT16).library
     assert "bf16" not in library.get_asm_str()
     assert "bfloat" not in library.get_llvm_str().replace("-bfloat16", "")
     from numba.core.registry import cpu_target

@@ -18,7 +18,8 @@ from types import SimpleNamespace
 import pytest
 
 import fastrelu
-from fastrelu import _cache, _versions
+from fastrelu import _versions
+from fastrelu._runtime import code_cache
 
 from .children import CHECK, python
 
@@ -27,13 +28,13 @@ CALLS = CHECK + "check(10, names=['relu', 'leaky_relu'])\n"
 #: Counts what is compiled rather than loaded.
 COUNTED = """
 import fastrelu
-from fastrelu import _cache
+from fastrelu._runtime import code_cache
 compiled = []
-class CFunc(_cache.CFunc):
+class CFunc(code_cache.CFunc):
     def compile(self):
         compiled.append(1)
         super().compile()
-_cache.CFunc = CFunc
+code_cache.CFunc = CFunc
 """
 #: Gives up root's right to write everywhere, so that permissions hold as for anybody.
 UNPRIVILEGED = """
@@ -76,16 +77,17 @@ def test_a_file_damaged_anywhere(tmp_path):
         CALLS
         + """
 import os
-from fastrelu import _cache, _kernels
+from fastrelu._runtime import code_cache
+from fastrelu._kernels import elementwise
 from numba.core import types
 sig = types.intp(*[types.intp] * 4)
 name = "relu-float32"
-path = _cache.folder() / _cache._file(name, sig)
+path = code_cache.folder() / code_cache._file(name, sig)
 good = path.read_bytes()
-assert _cache.load(name, sig) is not None
+assert code_cache.load(name, sig) is not None
 def damaged(content):
     path.write_bytes(content)
-    assert _cache.load(name, sig) is None
+    assert code_cache.load(name, sig) is None
 for place in [*range(100), *range(100, len(good), 97), len(good) - 1]:
     for flip in (0x01, 0x80, 0xFF):
         damaged(good[:place] + bytes([good[place] ^ flip]) + good[place + 1 :])
@@ -95,13 +97,13 @@ damaged(good + good)
 damaged(bytes(len(good)))
 damaged(good[:32])
 path.write_bytes(good)
-assert _cache.load(name, sig) is not None
-for other in _cache.folder().glob("fastrelu-leaky*"):  # of another function, under this one's name
+assert code_cache.load(name, sig) is not None
+for other in code_cache.folder().glob("fastrelu-leaky*"):  # of another function, under this one's name
     damaged(other.read_bytes()[:32] + good[32:])
 path.unlink()
 path.mkdir()
-assert _cache.load(name, sig) is None
-_kernels.build("relu", np.dtype("float32"))
+assert code_cache.load(name, sig) is None
+elementwise.build("relu", np.dtype("float32"))
 """,
         NUMBA_CACHE_DIR=str(tmp_path),
     )
@@ -130,7 +132,7 @@ def test_a_folder_that_disappears(tmp_path):
         CHECK
         + """
 import os, shutil, fastrelu
-from fastrelu import _cache
+from fastrelu._runtime import code_cache
 folder = os.environ["NUMBA_CACHE_DIR"]
 check(10, names=["relu"])
 shutil.rmtree(folder)
@@ -287,13 +289,13 @@ def test_inside_an_archive(tmp_path):
 def entry(tmp_path, monkeypatch):
     """Return what reads a file of a trusted folder, as `load` does, and the file."""
     if sys.platform != "win32":
-        monkeypatch.setattr(_cache, "_above_us", lambda: frozenset(map(str, tmp_path.parents)))
+        monkeypatch.setattr(code_cache, "_above_us", lambda: frozenset(map(str, tmp_path.parents)))
     folder = tmp_path / "fastrelu"
     folder.mkdir(mode=0o755)
     file = folder / "entry"
     file.write_bytes(hashlib.sha256(b"code").digest() + b"code")
     file.chmod(0o644)
-    read = functools.partial(_cache._read, str(folder), "entry")
+    read = functools.partial(code_cache._read, str(folder), "entry")
     assert read() == b"code"
     return SimpleNamespace(read=read, file=file, folder=folder, parent=tmp_path)
 
@@ -305,11 +307,11 @@ def test_nothing_is_read_that_others_can_write(entry, place, monkeypatch):
     for mode, trusted in {0o700: True, 0o755: True, others: False, others | stat.S_ISVTX: place == "parent"}.items():
         where.chmod(mode)
         assert (entry.read() is not None) == trusted, oct(mode)
-        assert (_cache._distrusted(str(entry.folder)) is None) == (trusted or place == "file")
-    monkeypatch.setattr(_cache, "_is_private", lambda user, group: False)
+        assert (code_cache._distrusted(str(entry.folder)) is None) == (trusted or place == "file")
+    monkeypatch.setattr(code_cache, "_is_private", lambda user, group: False)
     where.chmod(0o775)
     assert entry.read() is None
-    assert place == "file" or "can be written by group" in _cache._distrusted(str(entry.folder))
+    assert place == "file" or "can be written by group" in code_cache._distrusted(str(entry.folder))
 
 
 @needs_root
@@ -322,7 +324,7 @@ def test_nothing_is_read_that_belongs_to_others(entry, place):
         for mode in (0o755, 0o700, 0o1777):
             where.chmod(mode)
             assert entry.read() is None
-    assert place == "file" or "belongs to user 65534" in _cache._distrusted(str(entry.folder))
+    assert place == "file" or "belongs to user 65534" in code_cache._distrusted(str(entry.folder))
     os.chown(where, 0, 1234)
     where.chmod(0o755)
     assert entry.read() == b"code"
@@ -344,7 +346,7 @@ def test_nothing_is_read_that_is_no_file(entry):
     entry.file.rmdir()
     elsewhere.rename(entry.file)
     assert entry.read() == b"code"
-    payload = b"x" * (_cache.MAX_BYTES + 1)
+    payload = b"x" * (code_cache.MAX_BYTES + 1)
     entry.file.write_bytes(hashlib.sha256(payload).digest() + payload)
     assert entry.read() is None
     os.truncate(entry.file, 1 << 40)  # of which the disk has nothing
@@ -356,11 +358,11 @@ def test_links_on_the_way_to_a_folder(entry):
     """They count for where they lead: there, nobody but us can change anything."""
     link = entry.parent / "link"
     link.symlink_to(entry.folder, target_is_directory=True)
-    assert _cache._read(str(link), "entry") == b"code"
-    assert _cache._read("fastrelu", "nothing") is None
+    assert code_cache._read(str(link), "entry") == b"code"
+    assert code_cache._read("fastrelu", "nothing") is None
     loop = entry.parent / "loop"
     loop.symlink_to(loop)
-    assert _cache._read(str(loop / "fastrelu"), "entry") is None
+    assert code_cache._read(str(loop / "fastrelu"), "entry") is None
 
 
 @posix
@@ -374,11 +376,11 @@ def test_the_group_of_one_user(entry, monkeypatch):
     monkeypatch.setattr(pwd, "getpwuid", lambda user: {1000: alice}[user])
 
     def trusted(mode, owner=1000, group=1000, name="alice", members=(), lists=()):
-        _cache._is_private.cache_clear()
+        code_cache._is_private.cache_clear()
         monkeypatch.setattr(grp, "getgrgid", lambda gid: {group: SimpleNamespace(gr_name=name, gr_mem=members)}[gid])
         monkeypatch.setattr(os, "listxattr", lambda place: list(lists), raising=False)
         status = os.stat_result((mode, 0, 0, 1, owner, group, 0, 0, 0, 0))
-        return _cache._writers(status, str(entry.folder)) is None
+        return code_cache._writers(status, str(entry.folder)) is None
 
     try:
         assert trusted(0o775)
@@ -402,7 +404,7 @@ def test_the_group_of_one_user(entry, monkeypatch):
         monkeypatch.setattr(os, "getresuid", lambda: (0, 0, 0), raising=False)  # the group of systems' own accounts
         assert not trusted(0o775, owner=0, group=0)
     finally:
-        _cache._is_private.cache_clear()
+        code_cache._is_private.cache_clear()
 
 
 @needs_root
@@ -423,7 +425,7 @@ def test_a_server_gives_up_its_rights(tmp_path):
 import os
 check(10, names=["leaky_relu"])  # now all modules are there
 root, theirs = (os.stat(place) for place in ({str(tmp_path)!r}, {str(theirs)!r}))
-trusted = lambda status: _cache._writers(status, "") is None
+trusted = lambda status: code_cache._writers(status, "") is None
 assert trusted(root) and not trusted(theirs)
 os.seteuid(65534)
 assert trusted(root) and not trusted(theirs)
@@ -479,7 +481,9 @@ def test_foreign_code_is_never_run(tmp_path, how):
     assert kept(cache) == before
     assert kept(home).keys() == names
     assert int(python(code, **environment).stdout) == 0
-    told = python(UNPRIVILEGED + "from fastrelu import _cache; print(_cache.describe())", **environment).stdout
+    told = python(
+        UNPRIVILEGED + "from fastrelu._runtime import code_cache; print(code_cache.describe())", **environment
+    ).stdout
     reason = "can be written by everybody" if how == "open" else "belongs to user 1234"
     assert f"{home / 'numba' / 'fastrelu'}; {folder} {reason}" in told
 
@@ -535,7 +539,9 @@ def test_modules_without_files(tmp_path, listed):
     """Frozen applications bring code alone. Where not even that can be read, as of modules in C, nothing is kept."""
     root = copied(tmp_path / "source")
     code = FROM_MEMORY.replace("SOURCE", repr(str(root / "fastrelu"))).replace("LISTED", repr(listed)) + COUNTED
-    code += "import numpy as np\nprint(fastrelu.leaky_relu(np.array([-1.0]), 0.5)[0], len(compiled), _cache.describe())"
+    code += (
+        "import numpy as np\nprint(fastrelu.leaky_relu(np.array([-1.0]), 0.5)[0], len(compiled), code_cache.describe())"
+    )
 
     def run():
         value, count, said = python(code, NUMBA_CACHE_DIR=str(tmp_path / "cache")).stdout.split(maxsplit=2)
@@ -556,9 +562,9 @@ def test_no_key(tmp_path, error):
     """Whatever is raised where our modules are read costs a compile, never a call."""
     result = python(
         f"""
-        from fastrelu import _cache
+        from fastrelu._runtime import code_cache
         def fail(*args): raise {error}
-        _cache.files = _cache.marshal.dumps = fail
+        code_cache.files = code_cache.marshal.dumps = fail
         """
         + textwrap.indent(CALLS, " " * 8)
         + """
@@ -649,8 +655,8 @@ def test_a_frozen_application(tmp_path):
     (tmp_path / "app.py").write_text(
         textwrap.dedent(
             """
-            import numba, numpy as np, fastrelu, fastrelu._numba
-            fastrelu._numba.init()
+            import numba, numpy as np, fastrelu, fastrelu._njit
+            fastrelu._njit.init()
             x = np.linspace(-1, 1, 3_000_000, dtype="f4")
             result, mask = fastrelu.relu_with_mask(x)
             assert (result == np.maximum(x, 0)).all() and (fastrelu.relu(x) == result).all()

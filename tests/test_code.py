@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from fastrelu import _compile, _half, _kernels
+from fastrelu._kernels import elementwise, float16
+from fastrelu._runtime import compiler
 
 from .helpers import ALL_FLOATS, OPERATIONS
 
@@ -20,10 +21,10 @@ X86 = TRIPLE.startswith("x86_64")
 @pytest.fixture
 def fresh(monkeypatch):
     """Compile without the cache, to see the assembly of what a user's machine runs."""
-    from fastrelu import _cache
+    from fastrelu._runtime import code_cache
 
-    monkeypatch.setattr(_cache, "load", lambda *args: None)
-    monkeypatch.setattr(_cache, "save", lambda *args: None)
+    monkeypatch.setattr(code_cache, "load", lambda *args: None)
+    monkeypatch.setattr(code_cache, "save", lambda *args: None)
 
 
 @pytest.mark.skipif(not X86, reason="x86-64 assembly")
@@ -31,7 +32,7 @@ def fresh(monkeypatch):
 def test_float32_stays_float32(name, fresh):
     """A constant of the wrong type would make Numba compute in float64 behind a float32 result."""
     for dtype in [dtype for dtype in ALL_FLOATS if dtype != "float64"]:
-        function = _kernels.build(name, np.dtype(dtype))
+        function = elementwise.build(name, np.dtype(dtype))
         assembly = function.library.get_asm_str()
         wide = re.findall(r"\bv?(?:cvtss2sd|cvtps2pd|mulsd|mulpd|maxsd|maxpd|cmppd|ucomisd)\b", assembly)
         assert not wide, wide
@@ -41,7 +42,7 @@ def test_float32_stays_float32(name, fresh):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_vectorised_and_streaming(name, fresh):
     for dtype in ALL_FLOATS:
-        assembly = _kernels.build(name, np.dtype(dtype)).library.get_asm_str()
+        assembly = elementwise.build(name, np.dtype(dtype)).library.get_asm_str()
         assert re.search(r"%[yz]mm", assembly), "no vectors"
         assert re.search(r"vmovnt(ps|pd|dq)\s+%[yz]mm", assembly), "no streaming stores"
 
@@ -50,7 +51,7 @@ def test_relu_is_one_instruction_or_two(fresh):
     """`vmaxps`, or without AVX-512 and with a recent LLVM a comparison and a mask."""
     if "+avx2" not in FEATURES.split(","):
         pytest.skip("AVX2 assembly")
-    assembly = _kernels.build("relu", np.dtype("float32")).library.get_asm_str()
+    assembly = elementwise.build("relu", np.dtype("float32")).library.get_asm_str()
     computed = r"\s+(?:vmaxps|vandn?ps)\s+.*%[yz]mm\d+\n"
     assert re.search(computed + r"(?:.*\n){0,8}?\s+vmovntps\s+%[yz]mm", assembly)
 
@@ -69,10 +70,10 @@ class _Elsewhere:
 
 
 def test_float16_in_hardware():
-    assert _half.in_hardware(_Elsewhere("x86_64-unknown-linux-gnu", "+sse2,+f16c"))
-    assert not _half.in_hardware(_Elsewhere("x86_64-unknown-linux-gnu", "+sse2"))
-    assert _half.in_hardware(_Elsewhere("aarch64-unknown-linux-gnu", ""))
-    assert not _half.in_hardware(_Elsewhere("riscv64-unknown-linux-gnu", ""))
+    assert float16.in_hardware(_Elsewhere("x86_64-unknown-linux-gnu", "+sse2,+f16c"))
+    assert not float16.in_hardware(_Elsewhere("x86_64-unknown-linux-gnu", "+sse2"))
+    assert float16.in_hardware(_Elsewhere("aarch64-unknown-linux-gnu", ""))
+    assert not float16.in_hardware(_Elsewhere("riscv64-unknown-linux-gnu", ""))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -84,7 +85,7 @@ def test_compiles_for_aarch64(name, dtype, fresh):
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     triple = "aarch64-unknown-linux-gnu"
-    text = _kernels.build(name, np.dtype(dtype)).library.get_llvm_str()
+    text = elementwise.build(name, np.dtype(dtype)).library.get_llvm_str()
     assert "llvm.x86" not in text
     text = re.sub(r'target triple = ".*"', f'target triple = "{triple}"', text)
     text = re.sub(r'target datalayout = ".*"\n', "", text)
@@ -98,13 +99,13 @@ def test_compiles_for_aarch64(name, dtype, fresh):
 def test_aarch64_driver_uses_its_own_instructions(monkeypatch):
     from llvmlite import ir
 
-    from fastrelu import _memory
+    from fastrelu._kernels import intrinsics
 
-    monkeypatch.setattr(_memory, "_triple", lambda context: "aarch64-unknown-linux-gnu")
+    monkeypatch.setattr(intrinsics, "_triple", lambda context: "aarch64-unknown-linux-gnu")
     for intrinsic, arguments, expect in [
-        (_memory.read_flags, [], "mrs"),
-        (_memory.write_flags, [1], "msr"),
-        (_memory.stream_fence, [], None),
+        (intrinsics.read_flags, [], "mrs"),
+        (intrinsics.write_flags, [1], "msr"),
+        (intrinsics.stream_fence, [], None),
     ]:
         signature, generate = intrinsic._defn(None, *[types.intp] * len(arguments))
         module = ir.Module()
@@ -121,7 +122,7 @@ def test_aarch64_driver_uses_its_own_instructions(monkeypatch):
 
 def test_kernels_are_shared():
     """int64 is `l` and `q`: one kernel serves both, and all targets."""
-    _compile.warm("relu", np.dtype("int64"))
-    before = _compile.kernel_address.cache_info().misses
-    _compile.warm("relu", np.dtype("longlong"))
-    assert _compile.kernel_address.cache_info().misses == before
+    compiler.warm("relu", np.dtype("int64"))
+    before = compiler.kernel_address.cache_info().misses
+    compiler.warm("relu", np.dtype("longlong"))
+    assert compiler.kernel_address.cache_info().misses == before

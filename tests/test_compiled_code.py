@@ -20,9 +20,9 @@ njit = numba.njit
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     """Register as the entry point does, so that these tests also run from a source tree."""
-    from fastrelu import _numba
+    from fastrelu import _njit
 
-    _numba.init()
+    _njit.init()
 
 
 WAYS = """
@@ -330,8 +330,8 @@ import sys
 import numba, numpy as np, fastrelu
 from fastrelu import leaky_relu_
 if sys.argv[1] == "compile":
-    import fastrelu._numba
-    fastrelu._numba.init()
+    import fastrelu._njit
+    fastrelu._njit.init()
 
 @numba.njit(cache=True)
 def layer(x, slope):
@@ -354,7 +354,7 @@ def test_from_the_cache_of_a_fresh_process(tmp_path):
 
 
 def test_importing_fastrelu_leaves_numba_alone():
-    run_python("import fastrelu, sys; assert 'numba' not in sys.modules and 'fastrelu._numba' not in sys.modules")
+    run_python("import fastrelu, sys; assert 'numba' not in sys.modules and 'fastrelu._njit' not in sys.modules")
 
 
 KERNEL = """
@@ -362,8 +362,8 @@ import warnings
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="numba")  # numba-cuda's import, of NumPy 2.5
 import numpy as np, fastrelu
 from numba import cuda
-import fastrelu._numba
-fastrelu._numba.init()
+import fastrelu._njit
+fastrelu._njit.init()
 
 @cuda.jit
 def kernel(grad, x, out):

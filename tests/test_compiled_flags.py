@@ -19,9 +19,9 @@ numba = pytest.importorskip("numba")
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     """Register as the entry point does, so that these tests also run from a source tree."""
-    from fastrelu import _numba
+    from fastrelu import _njit
 
-    _numba.init()
+    _njit.init()
 
 
 #: A user's ufunc for each operation.

@@ -84,11 +84,11 @@ def test_explain_refuses():
 def test_explain_compiles_and_writes_nothing():
     run_python(
         "import numpy as np, fastrelu\n"
-        "from fastrelu import _compile\n"
+        "from fastrelu._runtime import compiler\n"
         "x = np.full(1_000_000, -1.0)\n"
         "fastrelu.explain(fastrelu.relu_, x); fastrelu.explain(fastrelu.leaky_relu, x[::2], out=x[1::2])\n"
         "assert (x == -1).all()\n"
-        "assert _compile.kernel_address.cache_info().currsize == 0 and _compile._part.cache_info().currsize == 0\n"
+        "assert compiler.kernel_address.cache_info().currsize == 0 and compiler._part.cache_info().currsize == 0\n"
     )
 
 
@@ -179,8 +179,8 @@ def test_warmup_compiles_into_the_cache(tmp_path):
     code = (
         "import fastrelu, numpy as np\n"
         "fastrelu.warmup([fastrelu.relu, 'leaky_relu_'], [np.float32])\n"
-        "from fastrelu import _cache\n"
-        "names = sorted(path.name.rsplit('-', 1)[0] for path in _cache.folder().glob('*.nbc'))\n"
+        "from fastrelu._runtime import code_cache\n"
+        "names = sorted(path.name.rsplit('-', 1)[0] for path in code_cache.folder().glob('*.nbc'))\n"
         "assert names == ['fastrelu-inner_loop', 'fastrelu-large', 'fastrelu-launcher',\n"
         "    'fastrelu-leaky_relu-float32',\n"
         "    'fastrelu-recycler_allocate', 'fastrelu-recycler_free', 'fastrelu-recycler_trim',\n"
@@ -231,7 +231,7 @@ def test_a_slope_per_column_goes_to_the_driver(target, monkeypatch):
     """The slopes are few, so that a look at sizes alone would leave the call to NumPy, which passes row by row."""
     x, slopes = np.ones((300, 300), np.float32), np.linspace(0, 1, 300, dtype=np.float32)
     driven = []
-    monkeypatch.setattr(fastrelu._again, "start", lambda *given: driven.append(given))
+    monkeypatch.setattr(fastrelu._call.job_cache, "start", lambda *given: driven.append(given))
     for _ in range(2):
         fastrelu.leaky_relu(x, slopes, target=target)
     assert len(driven) == 2

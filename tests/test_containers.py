@@ -377,11 +377,11 @@ def test_dask(da, name, target):
 
 
 def test_dask_runs_blocks_on_the_target(da, monkeypatch):
-    from fastrelu import _dispatch
+    from fastrelu._call import dispatch
 
     seen = []
-    plan = _dispatch._settled
-    monkeypatch.setattr(_dispatch, "_settled", lambda *args: seen.append(args[2]) or plan(*args))
+    plan = dispatch._settled
+    monkeypatch.setattr(dispatch, "_settled", lambda *args: seen.append(args[2]) or plan(*args))
     result = fastrelu.leaky_relu(da.ones(6, chunks=3), 0.5, target="serial")
     assert "parallel" not in seen
     seen.clear()

@@ -93,7 +93,7 @@ def test_page(path, needs, tmp_path):
     program = tmp_path / f"{path.stem}.py"
     program.write_text("\n".join(lines))
     # As the installed package's entry point does, so that this also runs from a source tree
-    register = "import fastrelu._numba; fastrelu._numba.init()" if "numba" in program.read_text() else ""
+    register = "import fastrelu._njit; fastrelu._njit.init()" if "numba" in program.read_text() else ""
     run = f"import os, runpy; os.chdir({str(tmp_path)!r}); runpy.run_path({program.name!r}, run_name='__main__')"
     printed = run_python(f"{register}\n{run}", timeout=300).stdout.split("\0\n")[1:]
     assert len(printed) == len(wanted)

@@ -31,8 +31,8 @@ def layouts(array):
 def ways(request, monkeypatch):
     """Run as it is, then with the drivers for large arrays serving small ones too."""
     if request.param == "drivers for all":
-        monkeypatch.setattr(fastrelu._dispatch, "LARGE_BYTES", 1)
-        monkeypatch.setattr(fastrelu._dispatch, "CONVERT_BYTES", 1)
+        monkeypatch.setattr(fastrelu._call.dispatch, "LARGE_BYTES", 1)
+        monkeypatch.setattr(fastrelu._call.dispatch, "CONVERT_BYTES", 1)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -88,7 +88,7 @@ def test_no_flag_is_new(name, ways, stores, no_garbage):
 COMPILING = """
 import ctypes, threading
 import numpy as np, fastrelu
-from fastrelu import _compile, _threads
+from fastrelu._runtime import compiler, threads
 
 libm = ctypes.CDLL("libm.so.6")
 every, huge = 0x3D, 1e300
@@ -105,9 +105,9 @@ def make_noisy(module, name):
         return result
     setattr(module, name, calling)
 
-make_noisy(_compile, "kernel_address")
-make_noisy(_compile, "_part")
-make_noisy(_threads.importlib, "import_module")
+make_noisy(compiler, "kernel_address")
+make_noisy(compiler, "_part")
+make_noisy(threads.importlib, "import_module")
 
 def work(dtype):
     x = np.arange(-2450, 2450, dtype=dtype).reshape(70, 70)
@@ -118,7 +118,7 @@ def work(dtype):
                 fastrelu.leaky_relu(view, 0.5, target=target)
             assert libm.fetestexcept(every) == 0, (target, view.strides)
 
-fastrelu._dispatch.LARGE_BYTES = {large}
+fastrelu._call.dispatch.LARGE_BYTES = {large}
 with fastrelu.configure(parallel_min_bytes=0, streaming_min_bytes=0):
     work("float32")  # another thread compiles for the main one
     failures = []

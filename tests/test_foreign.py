@@ -136,19 +136,19 @@ def test_torch_order(torch, order):
 
 def test_nothing_is_copied(torch, jax):
     """The operands and results that the loops see are the libraries' own memory."""
-    from fastrelu import _foreign
+    from fastrelu._arrays import host_libraries
 
     t = torch.from_numpy(ramp(50, 60))[:, 3:]
-    for call in (_foreign.enter("relu", (t,), None, {}), _foreign.enter("relu", (t,), t, {})):
+    for call in (host_libraries.enter("relu", (t,), None, {}), host_libraries.enter("relu", (t,), t, {})):
         assert call.operands[0].ctypes.data == t.data_ptr()
         assert call.operands[0].strides == tuple(4 * step for step in t.stride())
     assert call.out.ctypes.data == t.data_ptr()
-    call = _foreign.enter("relu", (t,), None, {})
+    call = host_libraries.enter("relu", (t,), None, {})
     call.allocate(np.dtype("f4"))
     assert call.out.ctypes.data == call.leave().data_ptr()
     for shape in ((), (1,), (1000, 33)):
         j = jax.numpy.asarray(ramp(*shape))
-        call = _foreign.enter("relu", (j,), None, {})
+        call = host_libraries.enter("relu", (j,), None, {})
         assert call.operands[0].ctypes.data == j.unsafe_buffer_pointer()
         call.allocate(np.dtype("f4"))
         assert call.out.ctypes.data == call.leave().unsafe_buffer_pointer()

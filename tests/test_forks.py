@@ -18,13 +18,14 @@ def test_forks_before_during_and_after_parallel_use(layer):
         FORK
         + """
 import fastrelu
-from fastrelu import _layout, _tuning
+from fastrelu._kernels import records
+from fastrelu._runtime import tuning
 LAYER = "the layer"
 parallel = "serial" if LAYER == "workqueue" else "parallel"
 survives = "parallel" if LAYER == "tbb" else "serial"
 
 def child(wanted, generations=2):
-    assert not any(table[_layout.BUSY] for table in _tuning.settings.tables.values())
+    assert not any(table[records.BUSY] for table in tuning.settings.tables.values())
     for n in (10, 40_000, 300_000):
         check(n, names=["relu", "leaky_relu_backward"])
     check(1000)

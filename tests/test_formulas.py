@@ -49,12 +49,13 @@ LEAST_LOOPS = dict.fromkeys(COMPARISONS, 4) | {"relu": 2}
 COMPILE = """
 import json, sys
 import numpy as np
-from fastrelu import _cache, _kernels
+from fastrelu._runtime import code_cache
+from fastrelu._kernels import elementwise
 from fastrelu._operations import OPERATIONS
 
-_cache.load, _cache.save = lambda *args: None, lambda *args: None
+code_cache.load, code_cache.save = lambda *args: None, lambda *args: None
 kernels = {
-    f"{name} {dtype}": _kernels.build(name, np.dtype(dtype)).library.get_asm_str()
+    f"{name} {dtype}": elementwise.build(name, np.dtype(dtype)).library.get_asm_str()
     for name in OPERATIONS
     for dtype in ("float32", "float64")
 }

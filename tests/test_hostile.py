@@ -38,8 +38,8 @@ def ways(request, monkeypatch):
         with fastrelu.configure(target="parallel"):
             yield
     else:
-        monkeypatch.setattr(fastrelu._dispatch, "LARGE_BYTES", 9)
-        monkeypatch.setattr(fastrelu._dispatch, "CONVERT_BYTES", 9)
+        monkeypatch.setattr(fastrelu._call.dispatch, "LARGE_BYTES", 9)
+        monkeypatch.setattr(fastrelu._call.dispatch, "CONVERT_BYTES", 9)
         with fastrelu.configure(parallel_min_bytes=0, streaming_min_bytes=0):
             yield
 

@@ -30,8 +30,8 @@ from .helpers import (
 @pytest.fixture(autouse=True)
 def _drivers_for_all(monkeypatch):
     """Send small arrays through the drivers for large ones too."""
-    monkeypatch.setattr(fastrelu._dispatch, "LARGE_BYTES", 1)
-    monkeypatch.setattr(fastrelu._dispatch, "CONVERT_BYTES", 1)
+    monkeypatch.setattr(fastrelu._call.dispatch, "LARGE_BYTES", 1)
+    monkeypatch.setattr(fastrelu._call.dispatch, "CONVERT_BYTES", 1)
     with fastrelu.configure(parallel_min_bytes=64):
         yield
 
@@ -110,9 +110,9 @@ def test_layouts(name, how, target, stores):
 def unplanned(monkeypatch):
     """Count the calls that the driver plans anew."""
     planned = []
-    iterate = fastrelu._large.iterate
-    monkeypatch.setattr(fastrelu._large, "iterate", lambda *given: planned.append(given) or iterate(*given))
-    fastrelu._again._known.clear()
+    iterate = fastrelu._call.large.iterate
+    monkeypatch.setattr(fastrelu._call.large, "iterate", lambda *given: planned.append(given) or iterate(*given))
+    fastrelu._call.job_cache._known.clear()
     return planned
 
 
@@ -367,7 +367,7 @@ def test_whether_elements_share_memory_is_known(data):
     array = np.lib.stride_tricks.as_strided(np.zeros(1, f"u{size}"), shape, strides)
     places = [sum(k * step for k, step in zip(index, strides, strict=True)) for index in np.ndindex(shape)]
     occupied = [place + byte for place in places for byte in range(size)]
-    assert fastrelu._arrays.disjoint(array) == (len(set(occupied)) == len(occupied))
+    assert fastrelu._arrays.classify.disjoint(array) == (len(set(occupied)) == len(occupied))
 
 
 @settings(max_examples=100, deadline=None)
@@ -404,23 +404,25 @@ def test_no_byte_outside_is_touched(name):
 
 def test_a_slope_per_channel_takes_whole_rows():
     """Tiles are for arrays that are contiguous along another axis, not for what does not change along a row."""
-    from fastrelu import _large
+    from fastrelu._call import large
 
     x = np.empty((4, 8, 3136), np.float32)
     slope = np.broadcast_to(np.empty((8, 1), np.float32), x.shape)
-    order, blocks = _large._axes_and_blocks([x, slope, x], 4)
+    order, blocks = large._axes_and_blocks([x, slope, x], 4)
     assert (order[-1], blocks[-1]) == (2, 3136)
     across = np.empty((3136, 8, 4), np.float32).T
-    _, blocks = _large._axes_and_blocks([across, slope, x], 4)
-    assert blocks[-1] == _large.TILE
+    _, blocks = large._axes_and_blocks([across, slope, x], 4)
+    assert blocks[-1] == large.TILE
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (200, 300), (5, 6, 7)])
 def test_arrays_in_fortran_order_need_no_python(shape, monkeypatch):
     """As those in C order; where the two meet, or axes are exchanged otherwise, a call is planned."""
     called = []
-    python = fastrelu._api.call
-    monkeypatch.setattr(fastrelu._api, "call", lambda name, *given: called.append(name) or python(name, *given))
+    python = fastrelu._api.elementwise.call
+    monkeypatch.setattr(
+        fastrelu._api.elementwise, "call", lambda name, *given: called.append(name) or python(name, *given)
+    )
     rows = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     columns = np.asfortranarray(rows)
     out = np.empty_like(columns)
@@ -441,6 +443,6 @@ def test_arrays_in_fortran_order_need_no_python(shape, monkeypatch):
 def test_large_arrays_in_fortran_order_are_not_planned(target, monkeypatch):
     """A named target takes the way of Python, and there no more than for C order."""
     x = np.asfortranarray(np.random.default_rng(0).standard_normal((200, 300)))
-    monkeypatch.setattr(fastrelu._dispatch, "plan", None)
+    monkeypatch.setattr(fastrelu._call.dispatch, "plan", None)
     assert np.array_equal(fastrelu.relu(x, target=target), np.maximum(x, 0))
     assert np.array_equal(fastrelu.relu_backward(x, x, out=np.empty_like(x), target=target), np.where(x > 0, x, 0))

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrelu
-from fastrelu import _again, _masks
 from fastrelu._bench import oracle
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._layout import EVEN, FLAT_STREAMED, UNIT_BYTES
+from fastrelu._call import bitmask, job_cache
+from fastrelu._kernels.records import EVEN, FLAT_STREAMED, UNIT_BYTES
 
 from .helpers import (
     FLOATS,
@@ -40,7 +40,7 @@ SLOPES = [0.01, 1.5, -0.5, 0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, 1e300]
 @pytest.fixture(autouse=True)
 def _threads_for_all(monkeypatch):
     """Send small arrays to threads too, in as many units as the mask has bytes, or sixteen."""
-    monkeypatch.setattr(_masks, "WHOLE", 8)
+    monkeypatch.setattr(bitmask, "WHOLE", 8)
     with fastrelu.configure(parallel_min_bytes=64):
         yield
 
@@ -150,7 +150,7 @@ def test_units(name, dtype, stores, monkeypatch):
     """Sizes around the units that threads take."""
     unit = UNIT_BYTES // np.dtype(dtype).itemsize
     whole, slope = 512, slopes(name)
-    monkeypatch.setattr(_masks, "WHOLE", whole)
+    monkeypatch.setattr(bitmask, "WHOLE", whole)
     sizes = [n + k for n in (whole, 2 * whole, EVEN * whole, 2 * EVEN * whole, EVEN * unit) for k in (-1, 0, 1)]
     if dtype == "float64":
         sizes.append(EVEN * unit * FLAT_STREAMED + 7)
@@ -412,9 +412,9 @@ def test_slopes_broadcast(name, target, stores):
 def planned(monkeypatch):
     """Count the calls that are planned anew."""
     calls = []
-    plan = _masks.MaskPass._job
-    monkeypatch.setattr(_masks.MaskPass, "_job", lambda *given: calls.append(given) or plan(*given))
-    _again._known.clear()
+    plan = bitmask.MaskPass._job
+    monkeypatch.setattr(bitmask.MaskPass, "_job", lambda *given: calls.append(given) or plan(*given))
+    job_cache._known.clear()
     return calls
 
 

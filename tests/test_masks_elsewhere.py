@@ -13,9 +13,9 @@ njit = numba.njit
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     """Register as the entry point does, so that these tests also run from a source tree."""
-    from fastrelu import _numba
+    from fastrelu import _njit
 
-    _numba.init()
+    _njit.init()
 
 
 @njit

@@ -43,10 +43,10 @@ def test_only_what_is_needed_is_compiled(tmp_path):
     python(
         """
         import sys, numpy as np, fastrelu
-        from fastrelu import _compile
+        from fastrelu._runtime import compiler
         fastrelu.relu(np.ones(3, np.float32))
-        assert _compile.kernel_address.cache_info().currsize == 1
-        assert _compile._part.cache_info().currsize == 0
+        assert compiler.kernel_address.cache_info().currsize == 1
+        assert compiler._part.cache_info().currsize == 0
         """,
         NUMBA_CACHE_DIR=str(tmp_path),
     )
@@ -65,11 +65,11 @@ def test_an_error_while_compiling_reaches_the_caller(call, n, error, tmp_path):
     python(
         f"""
         import numpy as np, fastrelu
-        from fastrelu import _cache
+        from fastrelu._runtime import code_cache
         x, y = np.full({n}, -1.0), np.full({n}, 42.0)
-        compile_cfunc = _cache.compile_cfunc
+        compile_cfunc = code_cache.compile_cfunc
         def fail(*args): raise {error}
-        _cache.compile_cfunc = fail
+        code_cache.compile_cfunc = fail
         try:
             {call}
         except BaseException as caught:
@@ -77,7 +77,7 @@ def test_an_error_while_compiling_reaches_the_caller(call, n, error, tmp_path):
         else:
             raise AssertionError("no error")
         assert (y == 42).all()
-        _cache.compile_cfunc = compile_cfunc
+        code_cache.compile_cfunc = compile_cfunc
         {call}
         assert (y == 0).all()
         """,
@@ -136,10 +136,10 @@ def test_no_cache_folder_at_all():
     python(
         CHECK
         + """
-from fastrelu import _cache
-_cache._folders = lambda: iter(())
+from fastrelu._runtime import code_cache
+code_cache._folders = lambda: iter(())
 check(); check(1_000_000)
-assert _cache.describe() == "not kept"
+assert code_cache.describe() == "not kept"
 """,
     )
 
@@ -155,10 +155,10 @@ def test_cache_that_can_only_be_read(tmp_path):
         import tempfile
         def fail(*args, **kwargs): raise PermissionError
         tempfile.TemporaryFile = fail
-        from fastrelu import _cache
-        assert _cache.folder() is None
-        assert f"{{_cache.os.environ['NUMBA_CACHE_DIR']}}/fastrelu cannot be written" in _cache.describe()
-        _cache.CFunc = None
+        from fastrelu._runtime import code_cache
+        assert code_cache.folder() is None
+        assert f"{{code_cache.os.environ['NUMBA_CACHE_DIR']}}/fastrelu cannot be written" in code_cache.describe()
+        code_cache.CFunc = None
         {use}
         """,
         NUMBA_CACHE_DIR=str(tmp_path),
@@ -322,28 +322,29 @@ def test_one_automatic_call_at_a_time_is_parallel():
     python(
         """
         import ctypes, numpy as np, fastrelu
-        from fastrelu import _tuning, _layout
+        from fastrelu._runtime import tuning
+        from fastrelu._kernels import records
         x, y = np.full(1_000_000, -1.0), np.empty(1_000_000)
         fastrelu.relu(x, out=y), fastrelu.relu(x, out=y, target="parallel"), fastrelu.relu(x[::-1])
         launches = []
-        tables = _tuning.settings.tables
+        tables = tuning.settings.tables
         for table in tables.values():
-            real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(int(table[_layout.LAUNCHER]) or 1)
+            real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(int(table[records.LAUNCHER]) or 1)
             count = lambda job, real=real: launches.append(1) or real(job)
             spy = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(count)
             launches.append(spy)
-            table[_layout.LAUNCHER] = ctypes.cast(spy, ctypes.c_void_p).value
+            table[records.LAUNCHER] = ctypes.cast(spy, ctypes.c_void_p).value
         kept, launches[:] = list(launches), []
         calls = [lambda: fastrelu.relu(x, out=y), lambda: fastrelu.relu(x.reshape(1000, 1000).T)]
         for call in calls:
-            tables["auto"][_layout.RESUME] = 0  # no call may have to wait for a core of a busy machine
+            tables["auto"][records.RESUME] = 0  # no call may have to wait for a core of a busy machine
             call()
         assert len(launches) == 2 and (y == 0).all()
-        tables["auto"][_layout.BUSY] = 1
+        tables["auto"][records.BUSY] = 1
         for call in calls:
             y[:] = 1
             call()
-        assert len(launches) == 2 and tables["auto"][_layout.BUSY] == 1
+        assert len(launches) == 2 and tables["auto"][records.BUSY] == 1
         fastrelu.relu(x, out=y, target="parallel")
         assert len(launches) == 3 and (y == 0).all()
         """
@@ -357,12 +358,12 @@ def test_few_threads_of_a_program_have_teams():
         """
         import os, threading
         import numpy as np, fastrelu
-        from fastrelu._layout import TEAMS
+        from fastrelu._kernels.records import TEAMS
         x, columns = np.ones((1000, 1000), np.float32), np.ones(1000, np.float32)
         calls = [lambda: fastrelu.relu(x), lambda: fastrelu.leaky_relu(x, columns), lambda: fastrelu.relu(x[::2])]
         before = len(os.listdir("/proc/self/task"))
         [call() for call in calls]
-        if fastrelu._threads.layer() != "omp":
+        if fastrelu._runtime.threads.layer() != "omp":
             raise SystemExit
         said = []
         def caller():
@@ -401,24 +402,25 @@ def test_calls_do_not_wait_twice_for_a_thread_without_a_core(x):
         f"""
         import ctypes, time
         import numpy as np, fastrelu
-        from fastrelu import _layout, _tuning
+        from fastrelu._kernels import records
+        from fastrelu._runtime import tuning
         x = {x}
         fastrelu.relu(x)
         fastrelu.relu(x)
-        table, word = _tuning.settings.tables["auto"], ctypes.c_int64
-        if not table[_layout.LAUNCHER]:
+        table, word = tuning.settings.tables["auto"], ctypes.c_int64
+        if not table[records.LAUNCHER]:
             raise SystemExit
-        run_unit = ctypes.CFUNCTYPE(word, word, word)(int(table[_layout.RUN_UNIT]))
+        run_unit = ctypes.CFUNCTYPE(word, word, word)(int(table[records.RUN_UNIT]))
         launched = []
         @ctypes.CFUNCTYPE(word, word)
         def slow(job):
             launched.append(job)
             time.sleep(0.05)
-            units = word.from_address(job + 8 * _layout.JOB_UNITS).value
+            units = word.from_address(job + 8 * records.JOB_UNITS).value
             for unit in range(units):
                 run_unit(job, unit)
             return 0
-        table[_layout.LAUNCHER] = ctypes.cast(slow, ctypes.c_void_p).value
+        table[records.LAUNCHER] = ctypes.cast(slow, ctypes.c_void_p).value
         start = time.monotonic()
         calls = 0
         while time.monotonic() < start + 0.4:
@@ -458,9 +460,9 @@ def test_flush_to_zero_mode_is_left_as_found():
         import ctypes, platform, numpy as np, fastrelu
         if platform.machine() == "x86_64":
             import numba
-            from fastrelu import _memory
-            read = numba.njit(lambda: _memory.read_flags())
-            write = numba.njit(lambda flags: _memory.write_flags(flags))
+            from fastrelu._kernels import intrinsics
+            read = numba.njit(lambda: intrinsics.read_flags())
+            write = numba.njit(lambda flags: intrinsics.write_flags(flags))
             x = np.full(1000, np.nan, np.float32)
             fastrelu.relu(x), read(), fastrelu.relu(x.reshape(10, 100).T)
             before = read()

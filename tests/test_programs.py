@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import fastrelu
-from fastrelu import _target, _tuning, ufuncs
-from fastrelu._layout import FORCED
+from fastrelu import ufuncs
+from fastrelu._kernels.records import FORCED
+from fastrelu._runtime import targets, tuning
 
 from .children import FORKING, python
 from .helpers import OPERATIONS, in_threads, public
@@ -28,7 +29,7 @@ class Box:
         self.value, self.around, self.seen = value, around, []
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        self.seen.append((ufunc, _target.of_loops()))
+        self.seen.append((ufunc, targets.of_loops()))
         inputs, out = ([getattr(each, "value", each) for each in some] for some in (inputs, kwargs.pop("out", ())))
         kwargs.update(out=tuple(out)) if out else None
         return self.around(lambda: getattr(ufunc, method)(*inputs, **kwargs))
@@ -57,21 +58,21 @@ def test_the_target_is_that_of_the_innermost_call():
         raise KeyError("a container's own")
 
     def inside(call):
-        found = [_target.of_loops()]
-        fastrelu.relu(Box(x, lambda call: found.append(_target.of_loops())), target="parallel")
-        found.append(_target.of_loops())
+        found = [targets.of_loops()]
+        fastrelu.relu(Box(x, lambda call: found.append(targets.of_loops())), target="parallel")
+        found.append(targets.of_loops())
         with pytest.raises(KeyError):
             fastrelu.relu(Box(x, lambda call: fail()), target="parallel")
         # A call without a target is made for this one too, one that names its own is not
-        found += [_target.of_loops(), fastrelu.explain(fastrelu.relu, x).target]
+        found += [targets.of_loops(), fastrelu.explain(fastrelu.relu, x).target]
         found.append(fastrelu.explain(fastrelu.relu, x, target="parallel").target)
         assert found == ["serial", "parallel", "serial", "serial", "serial", "parallel"]
         return call()
 
     with fastrelu.configure(parallel_min_bytes=0):
         assert fastrelu.relu(Box(x, inside), target="serial").tolist() == [0.0, 2.0]
-    assert _target.of_loops() == "auto"
-    assert not _tuning.settings.tables["auto"][FORCED]
+    assert targets.of_loops() == "auto"
+    assert not tuning.settings.tables["auto"][FORCED]
 
 
 def test_the_target_is_that_of_the_thread():
@@ -86,7 +87,7 @@ def test_the_target_is_that_of_the_thread():
             assert (result == np.maximum(x, 0)).all()
 
     in_threads(9, work)
-    assert not _tuning.settings.tables["auto"][FORCED]
+    assert not tuning.settings.tables["auto"][FORCED]
 
 
 def test_the_loops_of_other_threads_run_where_they_would():
@@ -94,13 +95,14 @@ def test_the_loops_of_other_threads_run_where_they_would():
     python(
         """
         import ctypes, threading, numpy as np, fastrelu
-        from fastrelu import _layout, _tuning
+        from fastrelu._kernels import records
+        from fastrelu._runtime import tuning
         x, y = np.full(400_000, -1.0), np.ones(400_000)
         fastrelu.relu(x, out=y, target="parallel")
-        launches, table = [], _tuning.settings.tables["parallel"]
-        real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(int(table[_layout.LAUNCHER]))
+        launches, table = [], tuning.settings.tables["parallel"]
+        real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(int(table[records.LAUNCHER]))
         spy = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(lambda job: launches.append(1) or real(job))
-        table[_layout.LAUNCHER] = ctypes.cast(spy, ctypes.c_void_p).value
+        table[records.LAUNCHER] = ctypes.cast(spy, ctypes.c_void_p).value
         class Box:
             def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
                 inside.set(), leave.wait(60)
@@ -137,17 +139,18 @@ def test_a_configured_target_is_that_of_raw_ufuncs():
     python(
         """
         import ctypes, numpy as np, fastrelu
-        from fastrelu import _layout, _tuning
+        from fastrelu._kernels import records
+        from fastrelu._runtime import tuning
         x, y = np.full(1_000_000, -1.0), np.ones(1_000_000)
-        tables = _tuning.settings.tables
+        tables = tuning.settings.tables
         fastrelu.ufuncs.relu(x, y)
-        tables["auto"][_layout.BUSY] = 1
+        tables["auto"][records.BUSY] = 1
         with fastrelu.configure(target="parallel"):
             fastrelu.ufuncs.relu(x, y)
             launches, table = [], tables["parallel"]
-            real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(int(table[_layout.LAUNCHER]))
+            real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(int(table[records.LAUNCHER]))
             spy = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(lambda job: launches.append(1) or real(job))
-            table[_layout.LAUNCHER] = ctypes.cast(spy, ctypes.c_void_p).value
+            table[records.LAUNCHER] = ctypes.cast(spy, ctypes.c_void_p).value
             fastrelu.ufuncs.relu(x, y)
         assert len(launches) == 1
         with fastrelu.configure(target="serial", parallel_min_bytes=0):
@@ -257,9 +260,10 @@ def test_a_wish_that_is_never_met_is_an_error():
     result = python(
         """
         import numpy as np, fastrelu
-        from fastrelu import _compile, _layout
+        from fastrelu._runtime import compiler
+        from fastrelu._kernels import records
         fastrelu.relu(np.ones(3))
-        _compile.provide = lambda *_: None
+        compiler.provide = lambda *_: None
         try:
             fastrelu.relu(np.ones(3_000_000))
         except RuntimeError as error:

@@ -16,8 +16,9 @@ import pytest
 from numpy._core.multiarray import get_handler_name
 
 import fastrelu
-from fastrelu import _again, _compile, _large, _outputs, _tuning
-from fastrelu._layout import BLOCKS, FIRST_BLOCK, FROM, KEPT, LIMIT, LOCK, MOST_BLOCKS, RUN_UNIT, USABLE
+from fastrelu._call import job_cache, large
+from fastrelu._kernels.records import BLOCKS, FIRST_BLOCK, FROM, KEPT, LIMIT, LOCK, MOST_BLOCKS, RUN_UNIT, USABLE
+from fastrelu._runtime import allocation, compiler, tuning
 
 from .children import CHECK, FORKING, python
 from .helpers import in_threads, public
@@ -27,7 +28,7 @@ N = 9_000_000
 X = np.resize(np.arange(-30, 31, dtype=np.float32), N)
 RELU = np.maximum(X, 0)
 BLOCK = X.nbytes + mmap.PAGESIZE  # what malloc takes for it, at most
-pytestmark = pytest.mark.skipif(not _outputs.table[USABLE], reason="nothing is recycled on this platform")
+pytestmark = pytest.mark.skipif(not allocation.table[USABLE], reason="nothing is recycled on this platform")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,9 +57,9 @@ def address(array):
 
 def kept():
     """Return the addresses and the sizes of the blocks that are kept, oldest first."""
-    words = _outputs.table[FIRST_BLOCK : FIRST_BLOCK + 2 * _outputs.table[BLOCKS]]
-    assert _outputs.table[KEPT] == words[1::2].sum()
-    assert _outputs.table[LOCK] == 0
+    words = allocation.table[FIRST_BLOCK : FIRST_BLOCK + 2 * allocation.table[BLOCKS]]
+    assert allocation.table[KEPT] == words[1::2].sum()
+    assert allocation.table[LOCK] == 0
     return words[::2].tolist(), words[1::2].tolist()
 
 
@@ -237,13 +238,13 @@ def test_off():
 
 def test_only_large_calls_without_an_output_leave_the_native_front(monkeypatch):
     called = []
-    monkeypatch.setattr(fastrelu._api, "call", lambda name, *given: called.append(name))
+    monkeypatch.setattr(fastrelu._api.elementwise, "call", lambda name, *given: called.append(name))
     out = np.empty_like(X)
     for shape in [(), (0,), (3,), (0, N), (1, N // 2), (2, 3, 5)]:
         fastrelu.relu(np.zeros(shape, np.float32))
     fastrelu.relu(X, out=out)
     fastrelu.relu_(out)
-    limit = _outputs.table[FROM] // 4
+    limit = allocation.table[FROM] // 4
     fastrelu.relu(X[: limit - 1])
     assert called == []
     for x in (X[:limit], X[None], X[:, None], X.reshape(3, 1, 3000, 1000), X[: limit // 2].astype(float)):
@@ -261,7 +262,7 @@ def test_the_bound_and_who_goes_first():
         for k in range(6):
             results[k] = None
             assert kept()[0] == where[max(0, k - 3) : k + 1]
-        assert _outputs.table[KEPT] <= 4 * BLOCK + BLOCK // 2
+        assert allocation.table[KEPT] <= 4 * BLOCK + BLOCK // 2
         with fastrelu.configure(recycle_bytes=2 * BLOCK + BLOCK // 2):
             assert kept()[0] == where[4:]
         assert address(fastrelu.relu(X)) == where[5]  # the last one is the likeliest to be in caches
@@ -305,11 +306,11 @@ class Native:
     """The compiled functions on a table of a test's own, where small blocks are kept too."""
 
     def __init__(self, smallest=1 << 16, limit=1 << 24):
-        _outputs._recycling()
-        self.table = _outputs.table.copy()
+        allocation._recycling()
+        self.table = allocation.table.copy()
         self.table[[FROM, LIMIT]] = smallest, limit
         word, pointer = ctypes.c_int64, ctypes.c_void_p
-        allocate, free, trim = (part.address for part in _outputs._code())
+        allocate, free, trim = (part.address for part in allocation._code())
         # (CFUNCTYPE: they run without the GIL)
         self._allocate = ctypes.CFUNCTYPE(word, pointer, word)(allocate)
         self._free = ctypes.CFUNCTYPE(None, pointer, word, word)(free)
@@ -393,8 +394,8 @@ def test_no_block_has_two_owners():
         """
 import threading
 import numba
-from fastrelu import _outputs
-from fastrelu._memory import call2, call3, peek, poke
+from fastrelu._runtime import allocation
+from fastrelu._kernels.intrinsics import call2, call3, peek, poke
 from tests.test_recycling import Native
 
 @numba.njit(nogil=True)
@@ -412,7 +413,7 @@ def work(allocate, free, trim, table, me, turns):
     return 0
 
 native = Native(limit=1 << 20)
-parts = [part.address for part in _outputs._code()]
+parts = [part.address for part in allocation._code()]
 work(*parts, native.table.ctypes.data, 0, 10)
 found, barrier = [], threading.Barrier(64)
 def run(k):
@@ -474,13 +475,13 @@ def test_resize_and_other_ways_to_change_an_array_in_place():
 
 
 def test_an_allocator_of_the_users_own_stays():
-    handler = _outputs._Handler.from_buffer_copy(
-        ctypes.string_at(_outputs.pointer(_outputs._default, b"mem_handler"), ctypes.sizeof(_outputs._Handler))
+    handler = allocation._Handler.from_buffer_copy(
+        ctypes.string_at(allocation.pointer(allocation._default, b"mem_handler"), ctypes.sizeof(allocation._Handler))
     )
     handler.name = b"mine"
-    capsule = _outputs._capsule(ctypes.addressof(handler), b"mem_handler", None)
+    capsule = allocation._capsule(ctypes.addressof(handler), b"mem_handler", None)
     context = contextvars.copy_context()
-    context.run(_outputs._set_handler, capsule)
+    context.run(allocation._set_handler, capsule)
     assert get_handler_name(context.run(fastrelu.relu, X)) == "mine"
     assert get_handler_name(fastrelu.relu(X)) == OURS
 
@@ -499,7 +500,7 @@ def test_nothing_of_the_callers_context_changes():
 def test_the_context_of_the_recycler_is_nobodys_own():
     """A context can be entered by one thread at a time: each call takes a copy, as threads without a GIL need it."""
     entered, done = threading.Event(), threading.Event()
-    thread = threading.Thread(target=lambda: _outputs._recycling().run(lambda: entered.set() or done.wait()))
+    thread = threading.Thread(target=lambda: allocation._recycling().run(lambda: entered.set() or done.wait()))
     thread.start()
     try:
         entered.wait()
@@ -548,7 +549,8 @@ import os, random, signal, threading, time
 import numpy as np
 from numpy._core.multiarray import get_handler_name
 import fastrelu
-from fastrelu import _layout, _outputs
+from fastrelu._kernels import records
+from fastrelu._runtime import allocation
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 x = np.arange(-4_500_000, 4_500_000, dtype=np.float32)
 fastrelu.relu(x)
@@ -563,7 +565,7 @@ for k in range(150):
         hits += 1
     assert get_handler_name() == "default_allocator"
     assert get_handler_name(np.empty(x.shape)) == "default_allocator"
-    assert _outputs.table[_layout.LOCK] == 0
+    assert allocation.table[records.LOCK] == 0
     timer.join()
 assert hits == 150
 assert np.array_equal(fastrelu.relu(x), np.maximum(x, 0))
@@ -579,16 +581,17 @@ def test_forks():
         + """
 import ctypes
 import fastrelu
-from fastrelu import _layout, _outputs
-table = _outputs.table
+from fastrelu._kernels import records
+from fastrelu._runtime import allocation
+table = allocation.table
 x = np.arange(-4_500_000, 4_500_000, dtype=np.float32)
 wanted = np.maximum(x, 0)
 y = fastrelu.relu(x)
 fastrelu.relu(x)
-assert table[_layout.BLOCKS] == 1
+assert table[records.BLOCKS] == 1
 
 def child(generations):
-    assert table[_layout.BLOCKS] == table[_layout.KEPT] == 0
+    assert table[records.BLOCKS] == table[records.KEPT] == 0
     assert np.array_equal(y, wanted + 1 - generations)
     y[:] += 1
     z = fastrelu.relu(x)
@@ -606,7 +609,7 @@ assert np.array_equal(y, wanted)
 # A fork that Python does not know of, as a C library's: the child has copies of the blocks
 where = y.ctypes.data
 del y
-assert table[_layout.BLOCKS] == 1
+assert table[records.BLOCKS] == 1
 pid = ctypes.PyDLL(None).fork()
 if pid == 0:
     try:
@@ -661,7 +664,8 @@ def test_two_threads_begin_at_once(tmp_path):
         """
 import threading
 import numpy as np, fastrelu
-from fastrelu import _layout, _outputs
+from fastrelu._kernels import records
+from fastrelu._runtime import allocation
 x = np.arange(-4_500_000, 4_500_000, dtype=np.float32)
 wanted, right = np.maximum(x, 0), []
 barrier = threading.Barrier(8)
@@ -673,7 +677,7 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 assert right == [True] * 24
-assert _outputs.table[_layout.BLOCKS] == 1
+assert allocation.table[records.BLOCKS] == 1
 """,
         NUMBA_CACHE_DIR=str(tmp_path),
     )
@@ -687,9 +691,9 @@ import numpy as np, fastrelu
 fastrelu.release_memory()
 with fastrelu.configure(recycle_bytes=1): pass
 fastrelu.relu(np.ones(1000))
-assert "fastrelu._recycler" not in sys.modules
+assert "fastrelu._kernels.recycler" not in sys.modules
 fastrelu.relu(np.ones(5_000_000))
-assert "fastrelu._recycler" in sys.modules
+assert "fastrelu._kernels.recycler" in sys.modules
 """
     )
 
@@ -698,29 +702,30 @@ def test_show_config(capsys):
     fastrelu.relu(X)
     fastrelu.show_config()
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("recycle_bytes")]
-    assert line.split() == ["recycle_bytes", "268,435,456;", f"{_outputs.table[KEPT]:,}", "are", "kept"]
+    assert line.split() == ["recycle_bytes", "268,435,456;", f"{allocation.table[KEPT]:,}", "are", "kept"]
 
 
 def test_environment():
     code = """
 import numpy as np, fastrelu
-from fastrelu import _layout, _outputs
+from fastrelu._kernels import records
+from fastrelu._runtime import allocation
 fastrelu.relu(np.ones(9_000_000, np.float32))
-print(_outputs.table[_layout.BLOCKS])
+print(allocation.table[records.BLOCKS])
 """
     assert python(code, FASTRELU_RECYCLE_BYTES="0").stdout == "0\n"
     assert python(code, FASTRELU_RECYCLE_BYTES="100000000000").stdout == "1\n"
 
 
 def test_where_the_c_library_does_not_tell_sizes(capsys):
-    function = int(_outputs.table[USABLE])
-    _outputs.table[USABLE] = 0
+    function = int(allocation.table[USABLE])
+    allocation.table[USABLE] = 0
     try:
         with fastrelu.configure(recycle_bytes=1 << 28):
             assert get_handler_name(fastrelu.relu(X)) == NUMPYS
             fastrelu.show_config()
     finally:
-        _outputs.table[USABLE] = function
+        allocation.table[USABLE] = function
     assert "268,435,456; not used: the C library" in capsys.readouterr().out
 
 
@@ -737,8 +742,8 @@ def test_new_memory_gets_plain_stores(shape):
         told.append(streaming)
         return 0
 
-    table = _tuning.settings.tables["serial"]
-    _compile.for_job("relu", np.dtype("f4"), "serial", False)
+    table = tuning.settings.tables["serial"]
+    compiler.for_job("relu", np.dtype("f4"), "serial", False)
     # From the system: malloc has memory of this size itself where a library has told it to keep some
     new = mmap.mmap(-1, 4 * N, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     x, out = shape(X), shape(np.frombuffer(new, np.float32))
@@ -746,7 +751,7 @@ def test_new_memory_gets_plain_stores(shape):
     def run():
         told.clear()
         address = ctypes.cast(kernel, ctypes.c_void_p).value
-        _again.start(_large._describe([x, out], address, int(table[RUN_UNIT]), True).ctypes.data, table, False)
+        job_cache.start(large._describe([x, out], address, int(table[RUN_UNIT]), True).ctypes.data, table, False)
         return any(told)
 
     assert not run()

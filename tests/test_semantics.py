@@ -5,7 +5,7 @@ import pytest
 
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._layout import UNIT_BYTES
+from fastrelu._kernels.records import UNIT_BYTES
 
 from .helpers import ALL_FLOATS, FLOATS, INTEGERS, OPERATIONS, PARAMETERS, TARGETS, pairs, public, specials, spread
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrelu
-from fastrelu import _sums
+import fastrelu._call.sums
 from fastrelu._bench.oracle import assert_same, expected
+from fastrelu._call.sums import SumPass
 from fastrelu._operations import SUMMED, WRITTEN
-from fastrelu._sums import SumPass
 
 from .helpers import (
     ALL_FLOATS,
@@ -53,7 +53,7 @@ def _threads_for_all():
 def small(monkeypatch):
     """Cut small arrays into as many pieces as large ones."""
     for name, value in zip(SIZES, (4096, 512, 4, 2048, 16), strict=True):
-        monkeypatch.setattr(_sums, name, value)
+        monkeypatch.setattr(fastrelu._call.sums, name, value)
 
 
 def native(dtype):
@@ -388,7 +388,7 @@ def test_any_layout(data):
     with pytest.MonkeyPatch.context() as patch:
         if draw(st.booleans()):
             for size, value in zip(SIZES, (256, 64, 2, 128, 4), strict=True):
-                patch.setattr(_sums, size, value)
+                patch.setattr(fastrelu._call.sums, size, value)
         with fastrelu.configure(streaming_min_bytes=draw(st.sampled_from([0, 1 << 60]))):
             wanted = wanted_y(name, plain, slope, dtype) if name in WRITTEN else None
             sums = wanted_sums(name, plain, axis, dtype)

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 import fastrelu
-from fastrelu._layout import TEAMS
+from fastrelu._kernels.records import TEAMS
 
 from .children import CHECK, LAYERS, python
 
@@ -60,15 +60,16 @@ def work(k):
     if k % 16 == 0:
         assert np.array_equal(fastrelu.leaky_relu(x, 0.5), np.where(x < 0, x * 0.5, x))
 together(work)
-from fastrelu import _layout, _tuning
-tables = _tuning.settings.tables
-assert all(table[_layout.BUSY] == 0 for table in tables.values())
+from fastrelu._kernels import records
+from fastrelu._runtime import tuning
+tables = tuning.settings.tables
+assert all(table[records.BUSY] == 0 for table in tables.values())
 here = explained()
 if LAYER == "workqueue":
     assert here.target == "serial" and "workqueue" in here.refused["parallel"], here
-    assert all(table[_layout.LAUNCHER] == 0 for table in tables.values())
+    assert all(table[records.LAUNCHER] == 0 for table in tables.values())
 else:
-    assert here.target == "parallel" and tables["auto"][_layout.LAUNCHER], here
+    assert here.target == "parallel" and tables["auto"][records.LAUNCHER], here
     together(lambda k: check(50_000 + k, names=["relu_backward", "relu_grad"], target="parallel"))
 """.replace("LAYER", repr(layer)),
         layer=layer,
@@ -90,7 +91,7 @@ def test_many_callers_do_not_start_many_teams(layer, target):
         + f"""
 import os
 import fastrelu
-from fastrelu._layout import TEAMS
+from fastrelu._kernels.records import TEAMS
 turn, done, counts = threading.Lock(), threading.Barrier(THREADS), []
 def work(k):
     for _ in range(3):
@@ -121,8 +122,8 @@ def test_inside_the_parallel_regions_of_others(layer):
         + """
 import ctypes, threading
 import numba, fastrelu
-from fastrelu import _numba
-_numba.init()  # as the entry point does, so that this also runs from a source tree
+from fastrelu import _njit
+_njit.init()  # as the entry point does, so that this also runs from a source tree
 x = (np.arange(8 * 150_000) % 13 - 6).astype(np.float32).reshape(8, -1)
 wanted = np.where(x < 0, x * np.float32(0.5), x)
 y = np.empty_like(x)
@@ -195,13 +196,13 @@ def test_a_first_call_beside_the_first_njit_of_the_program():
 import threading, time
 import numba
 import numpy as np, fastrelu
-from fastrelu import _compile
-begun, build = threading.Event(), _compile.kernel_address
+from fastrelu._runtime import compiler
+begun, build = threading.Event(), compiler.kernel_address
 def slowly(*given):  # under the lock of compilers, before the first function of ours is made
     begun.set()
     time.sleep(0.5)
     return build(*given)
-_compile.kernel_address = slowly
+compiler.kernel_address = slowly
 calls = threading.Thread(target=lambda: fastrelu.relu(np.ones(3)))
 calls.start()
 begun.wait()
@@ -220,7 +221,7 @@ def test_thread_pools_of_other_libraries():
 import concurrent.futures
 import dask, dask.array, joblib
 import fastrelu
-from fastrelu._layout import TEAMS
+from fastrelu._kernels.records import TEAMS
 arrays = [(np.arange(n) % 7 - 3).astype(np.float32) for n in (3, 1000, 200_000) * 20]
 wanted = [np.maximum(x, 0) for x in arrays]
 def same(results):
@@ -306,18 +307,18 @@ def test_a_wish_of_another_thread_for_the_same_loop():
     python(
         """
         import numpy as np, fastrelu
-        from fastrelu import _compile, _threads
-        from fastrelu._layout import LAUNCHER, OWNER, WANTS
+        from fastrelu._runtime import compiler, threads
+        from fastrelu._kernels.records import LAUNCHER, OWNER, WANTS
         fastrelu.relu(np.zeros(10))
         index, slot = next(
-            (k, slot) for k, (operation, kind, slot) in enumerate(_compile.slots)
+            (k, slot) for k, (operation, kind, slot) in enumerate(compiler.slots)
             if (operation, kind) == ("relu", "d")
         )
         def other():
             slot[WANTS] = OWNER
-        _threads.start_here = other
+        threads.start_here = other
         slot[WANTS] = LAUNCHER
-        _compile.compile_slot(_compile.slots, index)
+        compiler.compile_slot(compiler.slots, index)
         """,
         layer="omp",
         NUMBA_NUM_THREADS="4",
@@ -356,7 +357,8 @@ class TestCtrlC:
         python(
             f"""
             import os, random, signal, threading, numpy as np, fastrelu
-            from fastrelu import _layout, _tuning
+            from fastrelu._kernels import records
+            from fastrelu._runtime import tuning
             signal.signal(signal.SIGINT, signal.default_int_handler)
             x = np.full(4_000_000, -1, np.float32)
             y, whole = np.empty_like(x), x.astype(np.int8)
@@ -373,7 +375,7 @@ class TestCtrlC:
                     except KeyboardInterrupt:
                         pass
                     timer.join()
-                    assert not any(table[_layout.BUSY] for table in _tuning.settings.tables.values())
+                    assert not any(table[records.BUSY] for table in tuning.settings.tables.values())
                     assert np.array_equal(run(), right), call
             assert fastrelu.explain(fastrelu.relu, x).target == "parallel"
             """,

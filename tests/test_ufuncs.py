@@ -10,7 +10,7 @@ import pytest
 import fastrelu
 from fastrelu import _formulas, _operations, ufuncs
 from fastrelu._bench.oracle import ORACLES, assert_same, expected
-from fastrelu._target import forced
+from fastrelu._runtime.targets import forced
 
 from .helpers import ALL_FLOATS, FLOATS, INTEGERS, OPERATIONS, PARAMETERS, pairs, run_python, specials, spread
 

@@ -1,10 +1,10 @@
 """The CUDA target. Imported on first use: nothing on the way of a CPU call touches it.
 
-``_numba`` holds the import of Numba's CUDA target, ``_access`` what a kernel does to memory, ``_kernels`` the kernels,
-``_launch`` how they are launched, ``_libraries`` whose arrays we take, ``_arguments`` what we ask of those, ``_call``
-one call on them, ``_again`` what was planned before, ``_quick`` a short way for the commonest, ``_staging`` host
-arrays, ``_driver`` and ``_status`` what is there to run on. ``_fused`` is a call of a function that does more in a pass
-than an operation does; ``_masks`` and ``_mask_kernels`` are one kind of these, ``_sums`` and ``_sum_kernels`` another.
+`numba_cuda` holds the import of Numba's CUDA target, `access` what a kernel does to memory, `kernels` the kernels,
+`launcher` how they are launched, `libraries` whose arrays we take, `arguments` what we ask of those, `elementwise` one
+call on them, `launch_cache` what was planned before, `quick` a short way for the commonest, `staging` host arrays,
+`cuda_driver` and `status` what is there to run on. `passes` is a call of a function that does more in a pass than an
+operation does; `bitmask` and `bitmask_kernels` are one kind of these, `sums` and `sum_kernels` another.
 """
 
 import sys
@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._operations import SUMMED
-from .._threads import import_numba
-from ._status import require, status_line, unavailable
+from .._runtime.threads import import_numba
+from .status import require, status_line, unavailable
 
 __all__ = [
     "NOT_QUICK", "call", "describe", "describe_fused", "fused", "is_device_array", "quick_for", "require",
@@ -55,9 +55,9 @@ def quick_for(value: Any) -> Callable[[str, Sequence[Any], Any], Any] | None:
     calls that it leaves to `call`; an array of the same type in host memory, as a torch tensor may be, is one.
     """
     import_numba()
-    from . import _quick
+    from . import quick
 
-    ways = _quick.ways_for(value)
+    ways = quick.ways_for(value)
     return None if ways is None else ways.attempt
 
 
@@ -79,16 +79,16 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     """
     require()
     import_numba()
-    from . import _call, _staging
+    from . import elementwise, staging
 
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
     if any(is_device_array(value) for value in (*operands, out, kwargs.get("where"))):
         _check_target(name, target)
-        return _call.call(name, operands, out, kwargs)
+        return elementwise.call(name, operands, out, kwargs)
     if target != "cuda":
         raise TypeError(f"{name}: none of the arrays is in GPU memory")
-    return _staging.call(name, operands, out, kwargs)
+    return staging.call(name, operands, out, kwargs)
 
 
 def fused(
@@ -120,16 +120,16 @@ def _fused_pass(
     if on_device:
         _check_target(name, target)
     if name in SUMMED:
-        from . import _sums
+        from . import sums
 
         if not on_device:
-            return _sums.StagedSumPass(name, inputs, outputs, "cuda", **options)
-        return _sums.SumPass(name, inputs, outputs, **options)
-    from . import _masks
+            return sums.StagedSumPass(name, inputs, outputs, "cuda", **options)
+        return sums.SumPass(name, inputs, outputs, **options)
+    from . import bitmask
 
     if on_device:
-        return _masks.MaskPass(name, inputs, outputs)
-    return _masks.StagedMaskPass(name, inputs, outputs, "cuda")
+        return bitmask.MaskPass(name, inputs, outputs)
+    return bitmask.StagedMaskPass(name, inputs, outputs, "cuda")
 
 
 def _check_target(name: str, target: str | None) -> None:

@@ -51,47 +51,47 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(params=[(4, 2, 0), (8, 4, 2), (1, 1, 1)] if SIMULATED else [(32, 2, 0), (64, 4, 2)], ids=str)
 def shape_of_launch(request, monkeypatch):
     """Use blocks of a few threads, so that small arrays cross the edges of vectors, tiles, blocks and grids."""
-    from fastrelu._cuda import _settings
+    from fastrelu._cuda import settings
 
     block, vectors, most = request.param
-    monkeypatch.setattr(_settings, "BLOCK", block)
-    monkeypatch.setattr(_settings, "VECTORS", vectors)
-    monkeypatch.setattr(_settings, "MAX_BLOCKS", most)
+    monkeypatch.setattr(settings, "BLOCK", block)
+    monkeypatch.setattr(settings, "VECTORS", vectors)
+    monkeypatch.setattr(settings, "MAX_BLOCKS", most)
     return request.param
 
 
 @pytest.fixture
 def tiny_blocks(monkeypatch):
     """Use blocks of four threads with two loads each."""
-    from fastrelu._cuda import _settings
+    from fastrelu._cuda import settings
 
-    monkeypatch.setattr(_settings, "BLOCK", 4)
-    monkeypatch.setattr(_settings, "VECTORS", 2)
+    monkeypatch.setattr(settings, "BLOCK", 4)
+    monkeypatch.setattr(settings, "VECTORS", 2)
 
 
 @pytest.fixture
 def recorder(monkeypatch):
     """Use a driver that runs nothing and writes down what it is asked."""
-    from fastrelu._cuda import _driver
+    from fastrelu._cuda import cuda_driver
 
     from . import fakes
 
     driver = fakes.Driver()
-    monkeypatch.setattr(_driver, "get", lambda: driver)
+    monkeypatch.setattr(cuda_driver, "get", lambda: driver)
     return driver
 
 
 @pytest.fixture
 def torch(monkeypatch):
     """Have a stand-in imported as torch."""
-    from fastrelu._cuda import _libraries, _quick
+    from fastrelu._cuda import libraries, quick
 
     from . import fakes
 
     module = fakes.torch()
     monkeypatch.setitem(sys.modules, "torch", module)
-    monkeypatch.setattr(_quick, "_ways", {})
-    monkeypatch.setattr(_libraries, "TORCH", _libraries._Torch())
+    monkeypatch.setattr(quick, "_ways", {})
+    monkeypatch.setattr(libraries, "TORCH", libraries._Torch())
     return module
 
 

@@ -66,7 +66,7 @@ def listed(result):
 
 def to_device(values):
     """Return a Numba device array, of bfloat16 too, which Numba does not copy as such."""
-    from fastrelu._cuda._numba import SIMULATED, cuda
+    from fastrelu._cuda.numba_cuda import SIMULATED, cuda
 
     if SIMULATED or np.dtype(values.dtype).char != "E":
         return cuda.to_device(values)
@@ -75,7 +75,7 @@ def to_device(values):
 
 def view_of(array, take):
     """Return what `take` makes of a device array; Numba's own know few views, and copy for others."""
-    from fastrelu._cuda._numba import SIMULATED
+    from fastrelu._cuda.numba_cuda import SIMULATED
 
     if SIMULATED:
         return take(array)

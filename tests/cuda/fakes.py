@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 
-from fastrelu._cuda import _dlpack
+from fastrelu._cuda import dlpack
 
 
 class Interface:
@@ -39,7 +39,7 @@ class OnlyDLPack:
         self.array = array
 
     def __dlpack_device__(self):
-        return _dlpack.CUDA, 0
+        return dlpack.CUDA, 0
 
     def __dlpack__(self, *, stream=None):
         return self.array.__dlpack__()
@@ -193,7 +193,7 @@ def jax():
     module = types.ModuleType("jax")
 
     def adopt(export):
-        pointer, shape, _, dtype, _ = _dlpack.read(export.__dlpack__(stream=7))
+        pointer, shape, _, dtype, _ = dlpack.read(export.__dlpack__(stream=7))
         return JaxArray(memory(pointer, shape, dtype))
 
     module.Array = JaxArray

@@ -9,9 +9,10 @@ import pytest
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
 import fastrelu  # noqa: E402
-from fastrelu import _cuda, _ml_dtypes  # noqa: E402
+from fastrelu import _cuda  # noqa: E402
+from fastrelu._arrays import ml_bfloat16  # noqa: E402
 from fastrelu._bench.oracle import assert_same, expected  # noqa: E402
-from fastrelu._cuda import _dlpack, _types  # noqa: E402
+from fastrelu._cuda import dlpack, dtypes  # noqa: E402
 
 from .data import specials, to_device, view_of  # noqa: E402
 
@@ -20,9 +21,9 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 def test_float64_is_not_bfloat16_where_nobody_has_imported_ml_dtypes(monkeypatch):
-    monkeypatch.setattr(_ml_dtypes, "_found", None)
+    monkeypatch.setattr(ml_bfloat16, "_found", None)
     monkeypatch.delitem(sys.modules, "ml_dtypes")
-    assert [_types.code_of(np.dtype(code)) for code in "efd"] == ["e", "f", "d"]
+    assert [dtypes.code_of(np.dtype(code)) for code in "efd"] == ["e", "f", "d"]
 
 
 def test_types_of_results():
@@ -77,19 +78,19 @@ def test_views_masks_and_overlap():
 
 def test_dlpack():
     x = specials(BFLOAT16, 29)
-    export = _dlpack.Export(x, x.ctypes.data, x.shape, x.dtype, (_dlpack.CPU, 0), lambda stream: None)
+    export = dlpack.Export(x, x.ctypes.data, x.shape, x.dtype, (dlpack.CPU, 0), lambda stream: None)
     capsule = export.__dlpack__(stream=-1)
-    managed = ctypes.cast(_dlpack._pointer(capsule, b"dltensor"), ctypes.POINTER(_dlpack._Managed)).contents
+    managed = ctypes.cast(dlpack._pointer(capsule, b"dltensor"), ctypes.POINTER(dlpack._Managed)).contents
     assert (managed.tensor.code, managed.tensor.bits) == (4, 16)  # kDLBfloat
-    assert _dlpack.read(capsule) == (x.ctypes.data, (29,), (2,), BFLOAT16, 0)
+    assert dlpack.read(capsule) == (x.ctypes.data, (29,), (2,), BFLOAT16, 0)
 
 
 def test_nan_of_the_hardware_stays_nan():
     """NVIDIA's is all ones, which rounding would carry into the sign: 0x8000 is a zero."""
-    from fastrelu._cuda import _access
+    from fastrelu._cuda import access
 
     ones = np.array([0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F810000], np.uint32).view(np.float32)
-    assert _access._to_memory(ones, "E").tolist() == [0x7FFF, 0xFFFF, 0x7FC0, 0x7F81]
+    assert access._to_memory(ones, "E").tolist() == [0x7FFF, 0xFFFF, 0x7FC0, 0x7F81]
     assert (
         _cuda.call("relu", [to_device(np.array([0x7F81], np.uint16).view(BFLOAT16))], None, None, {})
         .copy_to_host()

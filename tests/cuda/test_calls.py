@@ -10,11 +10,11 @@ import pytest
 import fastrelu
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _again, _call, _dlpack, _driver, _launch, _libraries
-from fastrelu._cuda._kernels import Spec
-from fastrelu._cuda._layout import Grid
-from fastrelu._cuda._mask_kernels import MaskSpec
-from fastrelu._cuda._numba import SIMULATED, cuda
+from fastrelu._cuda import cuda_driver, dlpack, elementwise, launch_cache, launcher, libraries
+from fastrelu._cuda.bitmask_kernels import MaskSpec
+from fastrelu._cuda.grids import Grid
+from fastrelu._cuda.kernels import Spec
+from fastrelu._cuda.numba_cuda import SIMULATED, cuda
 
 from . import fakes
 from .data import FLOATS, specials
@@ -46,14 +46,14 @@ def test_cuda_array_interface():
 
 def test_work_is_ordered_after_producers_and_before_consumers(recorder, monkeypatch):
     seen = []
-    launch = _call.launch
+    launch = elementwise.launch
 
     def spy(*arguments):
         seen.append(arguments[-1])
         recorder.log.append("launch")
         launch(*arguments)
 
-    monkeypatch.setattr(_call, "launch", spy)
+    monkeypatch.setattr(elementwise, "launch", spy)
     out = fakes.Interface(np.zeros_like(X), stream=11)
     call("relu_backward", fakes.Interface(X, stream=22), fakes.Interface(X, stream=33), 0.0, out=out)
     assert seen == [11]
@@ -87,7 +87,7 @@ def test_torch(torch, recorder):
 def test_the_quick_way_takes_numbers_as_the_general_one(torch, recorder, monkeypatch, code, slope):
     x = specials(code, 29)
     call("relu", fakes.Tensor(x))  # the general way, which learns of bfloat16
-    monkeypatch.setattr(_call, "call", None)  # only the quick way is left
+    monkeypatch.setattr(elementwise, "call", None)  # only the quick way is left
     result = call("leaky_relu", fakes.Tensor(x), slope)
     assert_same(result.array, expected("leaky_relu", (x, slope), code))
 
@@ -182,9 +182,9 @@ def test_torch_outputs_that_are_not_ours_to_write(torch, recorder, turn):
     assert_same(call("relu", x).array, expected("relu", (X,), "f"))
     torch.recorder, torch.is_inference_mode_enabled = None, lambda: True
     torch.autograd.graph.increment_version = None
-    from fastrelu._cuda import _quick
+    from fastrelu._cuda import quick
 
-    _quick._ways.clear()
+    quick._ways.clear()
     assert call("relu", x, out=frozen) is frozen
     assert_same(frozen.array, expected("relu", (X,), "f"))
 
@@ -215,12 +215,12 @@ def test_elements_at_no_address(pointer, monkeypatch):
         with pytest.raises(ValueError, match=rf"relu: ({argument}) is of shape \(23,\), but has no memory"):
             call("relu", *operands, out=out)
     monkeypatch.setitem(sys.modules, "cupy", fakes.cupy())
-    monkeypatch.setattr(_libraries, "_by_type", {})
+    monkeypatch.setattr(libraries, "_by_type", {})
     array = fakes.CupyArray(X)
     array.data.ptr = 0
     with pytest.raises(ValueError, match=r"x is of shape .*has no memory"):
         call("relu", array)
-    monkeypatch.setattr(_dlpack, "read", lambda capsule: (0, (23,), (4,), np.dtype("f"), 0))
+    monkeypatch.setattr(dlpack, "read", lambda capsule: (0, (23,), (4,), np.dtype("f"), 0))
     with pytest.raises(ValueError, match=r"x is of shape .*has no memory"):
         call("relu", fakes.OnlyDLPack(X))
 
@@ -309,41 +309,41 @@ def test_strong_and_weak_numbers():
 
 def test_dlpack_there_and_back():
     asked = []
-    export = _dlpack.Export(X, X.ctypes.data, X.shape, X.dtype, (_dlpack.CPU, 0), asked.append)
+    export = dlpack.Export(X, X.ctypes.data, X.shape, X.dtype, (dlpack.CPU, 0), asked.append)
     assert_same(np.from_dlpack(export), X)
-    assert not _dlpack._exported or all(entry[2] is not None for entry in _dlpack._exported.values())
+    assert not dlpack._exported or all(entry[2] is not None for entry in dlpack._exported.values())
     capsule = X.reshape(1, 23).__dlpack__()
-    assert _dlpack.read(capsule) == (X.ctypes.data, (1, 23), (92, 4), np.dtype("f"), 0)
+    assert dlpack.read(capsule) == (X.ctypes.data, (1, 23), (92, 4), np.dtype("f"), 0)
     unread = export.__dlpack__(stream=9)
-    managed = list(_dlpack._exported.values())[-1][0]
+    managed = list(dlpack._exported.values())[-1][0]
     managed.tensor.byte_offset = 8
-    assert _dlpack.read(unread)[0] == X.ctypes.data + 8
+    assert dlpack.read(unread)[0] == X.ctypes.data + 8
     assert asked[-1] == 9
-    before = len(_dlpack._exported)
+    before = len(dlpack._exported)
     del unread
-    assert len(_dlpack._exported) == before - 1
+    assert len(dlpack._exported) == before - 1
 
 
 AT_EXIT = """
 import atexit, ctypes, sys
 
 def last():  # runs after the module's own, which was registered later
-    for entry in _dlpack._exported.values():
+    for entry in dlpack._exported.values():
         # C runs it when there is no interpreter any more, as it does the destructors of a library
         ctypes.CDLL(None).on_exit(ctypes.cast(entry[0].deleter, ctypes.c_void_p), None)
 
 atexit.register(last)
 import numpy as np
-from fastrelu._cuda import _dlpack
+from fastrelu._cuda import dlpack
 
 class Owner:
     pass
 
 x = np.arange(5.0)
-exports = [_dlpack.Export(Owner(), x.ctypes.data, x.shape, x.dtype, (_dlpack.CPU, 0), print) for _ in range(3)]
+exports = [dlpack.Export(Owner(), x.ctypes.data, x.shape, x.dtype, (dlpack.CPU, 0), print) for _ in range(3)]
 kept, unread = np.from_dlpack(exports[0]), exports[1].__dlpack__(stream=-1)
 sys.kept_longer = np.from_dlpack(exports[2]), exports[1].__dlpack__(stream=-1)
-assert len(_dlpack._exported) == 4
+assert len(dlpack._exported) == 4
 """
 
 
@@ -360,7 +360,7 @@ class OnlyDLPack:
         self._array, self.streams = array, []
 
     def __dlpack_device__(self):
-        return _dlpack.CUDA, 0
+        return dlpack.CUDA, 0
 
     def __dlpack__(self, *, stream=None):
         self.streams.append(stream)
@@ -370,24 +370,24 @@ class OnlyDLPack:
 def test_arrays_with_dlpack_only():
     x, out = OnlyDLPack(X), OnlyDLPack(np.zeros_like(X))
     assert_same(call("relu", x).copy_to_host(), expected("relu", (X,), "f"))
-    assert x.streams == [_libraries.LEGACY_STREAM]
+    assert x.streams == [libraries.LEGACY_STREAM]
     assert call("relu", x, out=out) is out
     assert_same(out._array, expected("relu", (X,), "f"))
 
 
 def test_consumers_of_dlpack_wait_for_what_was_written_into_their_arrays(recorder, monkeypatch):
     recorder.own_stream = lambda device: 55
-    monkeypatch.setattr(_libraries, "SIMULATED", False)
+    monkeypatch.setattr(libraries, "SIMULATED", False)
     x = OnlyDLPack(X.copy())
     assert call("relu", x, out=x) is x
     assert x.streams == [55, 55]
     # as both are used on our stream, nothing waits before; afterwards the stream that consumers wait for does
-    assert [entry[:3] for entry in recorder.log] == [("keep", 55, 0), ("wait", _libraries.LEGACY_STREAM, 55)]
+    assert [entry[:3] for entry in recorder.log] == [("keep", 55, 0), ("wait", libraries.LEGACY_STREAM, 55)]
 
 
 def test_jax_gets_memory_that_is_held_before_it_runs_out(jax, recorder, monkeypatch):
-    monkeypatch.setattr(_libraries, "SIMULATED", False)
-    like = _libraries.View((fakes.JaxArray(X),), 1, (1,), (4,), X.dtype, 0, 0)
+    monkeypatch.setattr(libraries, "SIMULATED", False)
+    like = libraries.View((fakes.JaxArray(X),), 1, (1,), (4,), X.dtype, 0, 0)
     recorder.kept, empty = [1], jax.numpy.empty
     recorder.let_go = lambda most: recorder.kept.clear()
 
@@ -397,13 +397,13 @@ def test_jax_gets_memory_that_is_held_before_it_runs_out(jax, recorder, monkeypa
         return empty(*arguments, **options)
 
     jax.numpy.empty = full
-    assert _libraries.JAX.empty((3,), X.dtype, "C", like).array.shape == (3,)
+    assert libraries.JAX.empty((3,), X.dtype, "C", like).array.shape == (3,)
     assert recorder.kept == []
     monkeypatch.setattr(fakes.JaxArray, "devices", lambda self: {None})
     for kept in ([], [1]):
         recorder.kept = kept
         with pytest.raises(MemoryError, match="RESOURCE_EXHAUSTED"):
-            _libraries.JAX.empty((3,), X.dtype, "C", like)
+            libraries.JAX.empty((3,), X.dtype, "C", like)
 
 
 def test_a_jax_array_is_not_written_to(monkeypatch):
@@ -415,8 +415,8 @@ def test_a_jax_array_is_not_written_to(monkeypatch):
     module.Array = Array
     monkeypatch.setitem(sys.modules, "jax", module)
     with pytest.raises(TypeError, match="x is a JAX array"):
-        _libraries.JAX.view("relu_", "x", Array(), write=True)
-    assert _libraries.library_of(Array()) is _libraries.JAX
+        libraries.JAX.view("relu_", "x", Array(), write=True)
+    assert libraries.library_of(Array()) is libraries.JAX
 
 
 @pytest.mark.parametrize(
@@ -439,8 +439,8 @@ def test_a_jax_array_is_not_written_to(monkeypatch):
     ],
 )  # fmt: skip
 def test_what_a_launch_hands_to_the_driver(monkeypatch, spec, values, kinds):
-    monkeypatch.setattr(_launch, "SIMULATED", False)
-    driver, launch = fakes.Driver(), _launch.Prepared(spec)
+    monkeypatch.setattr(launcher, "SIMULATED", False)
+    driver, launch = fakes.Driver(), launcher.Prepared(spec)
     launch._handles[0], launch._driver = 4242, driver
     read = {"q": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double}
     for stream in (0, 99):
@@ -452,12 +452,12 @@ def test_what_a_launch_hands_to_the_driver(monkeypatch, spec, values, kinds):
         places = (ctypes.c_void_p * len(values)).from_address(table)
         assert tuple(read[k].from_address(place).value for k, place in zip(kinds, places, strict=True)) == values
     assert len(launch._free) == 1
-    assert [*_launch._flatten(_launch._nest(spec, values))] == [*values]
+    assert [*launcher._flatten(launcher._nest(spec, values))] == [*values]
 
 
 def test_a_launch_on_a_new_thread_gets_a_context(monkeypatch):
-    monkeypatch.setattr(_launch, "SIMULATED", False)
-    launch = _launch.Prepared(Spec("relu", "f", ("array",), ("f",), "f", 1))
+    monkeypatch.setattr(launcher, "SIMULATED", False)
+    launch = launcher.Prepared(Spec("relu", "f", ("array",), ("f",), "f", 1))
     launch._handles[0], launch._driver = 1, fakes.Driver([201])
     launch(Grid(1, 1), 0, 0, 1, 2, 3, 0)
     assert launch._driver.log == [("current", 0)]
@@ -468,14 +468,14 @@ def test_a_launch_on_a_new_thread_gets_a_context(monkeypatch):
 
 
 def test_2_to_the_31_elements_need_no_32_bit_number():
-    assert _call.flat_grid(1 << 33, 256, 1, (1 << 31) - 1).blocks == 1 << 25
-    head, loads, grid = _call.contiguous_grid(40, 1 << 33, 4, 0)
+    assert elementwise.flat_grid(1 << 33, 256, 1, (1 << 31) - 1).blocks == 1 << 25
+    head, loads, grid = elementwise.contiguous_grid(40, 1 << 33, 4, 0)
     assert (head, grid.blocks) == (2, -(-((1 << 33) - 2) // (4 * grid.threads * loads)))
 
 
 def test_a_plan_is_made_once_for_arrays_that_lie_alike(monkeypatch):
-    planned, plan = [], _call._plan
-    monkeypatch.setattr(_call, "_plan", lambda *given: (planned.append(given[0]), plan(*given)))
+    planned, plan = [], elementwise._plan
+    monkeypatch.setattr(elementwise, "_plan", lambda *given: (planned.append(given[0]), plan(*given)))
     slope = np.linspace(-1, 1, 5, dtype="f")
     for k in range(3):
         x = np.roll(X[:20], k).reshape(4, 5)
@@ -492,15 +492,15 @@ def test_a_plan_is_made_once_for_arrays_that_lie_alike(monkeypatch):
 
 
 def test_plans_do_not_pile_up(monkeypatch):
-    monkeypatch.setattr(_again, "_plans", {})
-    monkeypatch.setattr(_again, "MOST", 3)
+    monkeypatch.setattr(launch_cache, "_plans", {})
+    monkeypatch.setattr(launch_cache, "MOST", 3)
     for n in range(1, 9):
         _cuda.call("relu", [cuda.to_device(X[:n])], None, None, {})
-        assert 1 <= len(_again._plans) <= 3
+        assert 1 <= len(launch_cache._plans) <= 3
 
 
 def test_describe_runs_nothing(monkeypatch):
-    monkeypatch.setattr(_call, "launch", None)
+    monkeypatch.setattr(elementwise, "launch", None)
     assert _cuda.describe("relu", (cuda.to_device(X),), None, None)[0] == "device"
     assert _cuda.describe("relu", (X,), None, "cuda")[0] == "host to device"
     with pytest.raises(TypeError, match="serial"):
@@ -508,18 +508,18 @@ def test_describe_runs_nothing(monkeypatch):
 
 
 def test_status(monkeypatch):
-    from fastrelu._cuda import _status
+    from fastrelu._cuda import status
 
     assert "simulated" in _cuda.status_line()
-    monkeypatch.setattr(_status, "simulated", lambda: False)
-    monkeypatch.setattr(_driver, "find", lambda: "no NVIDIA driver was found")
-    monkeypatch.setattr(_status, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(status, "simulated", lambda: False)
+    monkeypatch.setattr(cuda_driver, "find", lambda: "no NVIDIA driver was found")
+    monkeypatch.setattr(status, "PACKAGE", "no_such_package")
     reason = _cuda.unavailable()
     assert "numba-cuda is not installed" in reason
     assert "fastrelu[cuda13]" in reason
     assert "no NVIDIA driver" in reason
     assert "\n" not in _cuda.status_line()
-    monkeypatch.setattr(_status, "PACKAGE", "numba")
+    monkeypatch.setattr(status, "PACKAGE", "numba")
     assert _cuda.unavailable() == "no NVIDIA driver was found"
     with pytest.raises(RuntimeError, match="target='cuda' is not available"):
         _cuda.require()

@@ -48,7 +48,7 @@ def to_jax(value):
 
 
 def to_numba(value):
-    from fastrelu._cuda._numba import cuda
+    from fastrelu._cuda.numba_cuda import cuda
 
     return cuda.to_device(value)
 
@@ -403,10 +403,10 @@ def test_large_host_arrays():
 
 def test_launches_are_prepared():
     """The quick launch is the one in use: Numba's own is the fallback, and would hide that a name has moved."""
-    from fastrelu._cuda._kernels import Spec
-    from fastrelu._cuda._launch import prepared
-    from fastrelu._cuda._mask_kernels import MaskSpec
-    from fastrelu._cuda._sum_kernels import SumSpec
+    from fastrelu._cuda.bitmask_kernels import MaskSpec
+    from fastrelu._cuda.kernels import Spec
+    from fastrelu._cuda.launcher import prepared
+    from fastrelu._cuda.sum_kernels import SumSpec
 
     assert prepared(Spec("relu", "f", ("array",), ("f",), "f", 1)).load(0)
     assert prepared(SumSpec("count_active", "f", ("array",), ("f",), "", 1, "q", True, (4,), 4)).load(0)

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastrelu import _cuda, _jobs
+from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _again, _call
+from fastrelu._cuda import elementwise, launch_cache
+from fastrelu._runtime import jobs
 
 from .data import FLOATS, Guarded, specials, to_device, view_of
 
@@ -49,9 +50,9 @@ def test_into_views_and_in_place(view):
 @pytest.fixture
 def specs(monkeypatch):
     """Write down what kernels are planned."""
-    seen, plan = [], _call._plan_strided
-    monkeypatch.setattr(_call, "_plan_strided", lambda spec, *given: (seen.append(spec), plan(spec, *given)))
-    monkeypatch.setattr(_again, "_plans", {})
+    seen, plan = [], elementwise._plan_strided
+    monkeypatch.setattr(elementwise, "_plan_strided", lambda spec, *given: (seen.append(spec), plan(spec, *given)))
+    monkeypatch.setattr(launch_cache, "_plans", {})
     return seen
 
 
@@ -104,9 +105,9 @@ def test_rows_and_columns_that_fill_no_block_write_nothing_else(rows, columns):
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_contiguous_axes_become_one(order, monkeypatch):
     whole = []
-    plan = _call._plan_contiguous
-    monkeypatch.setattr(_call, "_plan_contiguous", lambda *given: (whole.append(given[3]), plan(*given)))
-    monkeypatch.setattr(_again, "_plans", {})
+    plan = elementwise._plan_contiguous
+    monkeypatch.setattr(elementwise, "_plan_contiguous", lambda *given: (whole.append(given[3]), plan(*given)))
+    monkeypatch.setattr(launch_cache, "_plans", {})
     _cuda.call("relu", (to_device(np.asarray(BASE, order=order)),), None, None, {})
     assert whole == [BASE.size]
 
@@ -129,7 +130,7 @@ def test_more_axes_than_a_kernel_has():
 def test_empty_and_0d(shape, monkeypatch):
     launched = []
     if 0 in shape:
-        monkeypatch.setattr(_call, "launch", lambda *_: launched.append(1))
+        monkeypatch.setattr(elementwise, "launch", lambda *_: launched.append(1))
     x = np.full(shape, -1, "f")
     result = _cuda.call("relu", (to_device(x),), None, None, {})
     assert result.shape == shape
@@ -209,7 +210,7 @@ def test_coalescing_keeps_every_element(data):
         back = data.draw(st.lists(st.sampled_from([1, -1]), min_size=len(shape), max_size=len(shape)))
         view = base.transpose(order)[tuple(slice(0, n) for n in shape)]
         views.append(view[tuple(slice(None, None, step) for step in back)])
-    extents, steps = _jobs.coalesce(shape, [view.strides for view in views])
+    extents, steps = jobs.coalesce(shape, [view.strides for view in views])
 
     def places(extents, strides):
         index = np.indices(extents).reshape(len(extents), -1) if extents else np.zeros((0, 1), int)

@@ -7,8 +7,8 @@ import pytest
 
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _again, _libraries, _mask_kernels, _masks, _settings
-from fastrelu._cuda._numba import SIMULATED
+from fastrelu._cuda import bitmask, bitmask_kernels, launch_cache, libraries, settings
+from fastrelu._cuda.numba_cuda import SIMULATED
 from fastrelu._operations import MASKED, OPERATIONS
 from fastrelu._operations import typecodes as codes_of
 
@@ -60,7 +60,7 @@ def test_integers(code, shape_of_launch):
 
 
 def test_all_functions_and_types_have_cases():
-    assert {name for name, _ in CASES} == set(MASKED) == set(_mask_kernels.VALUES)
+    assert {name for name, _ in CASES} == set(MASKED) == set(bitmask_kernels.VALUES)
     assert set("?bBhHiIlLqQefd") == set(codes_of("relu_with_mask"))
 
 
@@ -199,15 +199,15 @@ def test_mixed_precision(code, other, tiny_blocks):
 
 
 def test_every_float16(monkeypatch):
-    monkeypatch.setattr(_settings, "BLOCK", 64)
+    monkeypatch.setattr(settings, "BLOCK", 64)
     run("leaky_relu_with_mask", np.arange(0, 0x10000, 5, dtype=np.uint16).view(np.float16), 0.3333)
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0, 2), ()])
 @pytest.mark.parametrize("name", MASKED)
 def test_empty_and_0d(name, shape, monkeypatch, tiny_blocks):
-    launched, launch = [], _masks.launch
-    monkeypatch.setattr(_masks, "launch", lambda *given: (launched.append(1), launch(*given)))
+    launched, launch = [], bitmask.launch
+    monkeypatch.setattr(bitmask, "launch", lambda *given: (launched.append(1), launch(*given)))
     run(name, np.full(shape, -1, "f"))
     assert bool(launched) == (0 not in shape)
 
@@ -246,14 +246,14 @@ def test_a_slope_or_a_mask_in_the_memory_of_the_output(tiny_blocks):
 
 @simulated
 def test_work_is_ordered_after_producers_and_before_consumers(recorder, monkeypatch):
-    seen, launch = [], _masks.launch
+    seen, launch = [], bitmask.launch
 
     def spy(*arguments):
         seen.append(arguments[-1])
         recorder.log.append("launch")
         launch(*arguments)
 
-    monkeypatch.setattr(_masks, "launch", spy)
+    monkeypatch.setattr(bitmask, "launch", spy)
     x, out = fakes.Interface(BASE, stream=22), fakes.Interface(np.zeros_like(BASE), stream=11)
     fastrelu.relu_with_mask(x, out=out, mask_out=fakes.Interface(np.zeros(27, np.uint8), stream=33))
     before, after = [("wait", 11, 33), ("wait", 11, 22)], [("wait", 33, 11), ("wait", 22, 11)]
@@ -286,9 +286,9 @@ def test_torch(torch, recorder):
 @simulated
 def test_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fakes.cupy())
-    monkeypatch.setattr(_libraries, "_by_type", {})
-    streams, launch = [], _masks.launch
-    monkeypatch.setattr(_masks, "launch", lambda *given: (streams.append(given[-1]), launch(*given)))
+    monkeypatch.setattr(libraries, "_by_type", {})
+    streams, launch = [], bitmask.launch
+    monkeypatch.setattr(bitmask, "launch", lambda *given: (streams.append(given[-1]), launch(*given)))
     x = fakes.CupyArray(np.asfortranarray(BASE))
     y, mask = fastrelu.relu_with_mask(x)
     assert type(y) is type(mask) is fakes.CupyArray
@@ -373,7 +373,7 @@ def test_refusals_write_nothing(monkeypatch):
     ]:  # fmt: skip
         with pytest.raises(error, match=match):
             call(*arguments, **kwargs)
-    monkeypatch.setattr(_libraries, "_device_of", lambda pointer: int(pointer == bits.ctypes.data))
+    monkeypatch.setattr(libraries, "_device_of", lambda pointer: int(pointer == bits.ctypes.data))
     for call, arguments, kwargs in [
         (with_mask, (x,), {"out": out, "mask_out": mask}),
         (backward, (x, mask), {"out": out}),
@@ -421,14 +421,14 @@ def test_a_mask_of_another_type_or_shape(mask):
 
 def test_2_to_the_31_elements_need_no_32_bit_number(monkeypatch):
     seen = []
-    monkeypatch.setattr(_again, "prepared", lambda spec: lambda grid, *values: seen.append((spec, grid, values)))
-    monkeypatch.setattr(_again, "_plans", {})
+    monkeypatch.setattr(launch_cache, "prepared", lambda spec: lambda grid, *values: seen.append((spec, grid, values)))
+    monkeypatch.setattr(launch_cache, "_plans", {})
     n = 1 << 36
-    view = _masks.View(None, 1 << 40, (n,), (4,), np.dtype("f"), 0, 0)
-    mask = _masks.View(None, 1 << 50, (n // 8,), (1,), np.dtype("B"), 0, 0)
-    _masks.launch("relu_with_mask", view.dtype, (view,), view, mask, 0)
+    view = bitmask.View(None, 1 << 40, (n,), (4,), np.dtype("f"), 0, 0)
+    mask = bitmask.View(None, 1 << 50, (n // 8,), (1,), np.dtype("B"), 0, 0)
+    bitmask.launch("relu_with_mask", view.dtype, (view,), view, mask, 0)
     spec, grid, values = seen[0]
-    assert (spec.width, grid.blocks, grid.threads) == (4, n // 8 // _settings.BLOCK, _settings.BLOCK)
+    assert (spec.width, grid.blocks, grid.threads) == (4, n // 8 // settings.BLOCK, settings.BLOCK)
     assert values == (0, 0, 1 << 40, 1 << 40, 1 << 50, 1, n, n, 4, 4, 16, 16)
 
 
@@ -437,7 +437,7 @@ def test_2_to_the_31_elements_need_no_32_bit_number(monkeypatch):
 
 @pytest.fixture(params=[16, 64, 1 << 20])
 def piece(request, monkeypatch, tiny_blocks):
-    monkeypatch.setattr(_settings, "STAGING_BYTES", request.param)
+    monkeypatch.setattr(settings, "STAGING_BYTES", request.param)
     return request.param
 
 
@@ -483,15 +483,15 @@ def test_host_conversions_overlap_and_scalars(piece):
 
 
 def test_pieces_are_whole_bytes_of_the_mask_and_bounded(monkeypatch, tiny_blocks):
-    monkeypatch.setattr(_settings, "STAGING_BYTES", 100)
-    seen, launch = [], _masks.launch
+    monkeypatch.setattr(settings, "STAGING_BYTES", 100)
+    seen, launch = [], bitmask.launch
 
     def spy(name, loop, operands, out, mask, stream):
         seen.append((len(operands), out.shape[0], mask.shape[0]))
         assert out.shape[0] * loop.itemsize <= 100
         launch(name, loop, operands, out, mask, stream)
 
-    monkeypatch.setattr(_masks, "launch", spy)
+    monkeypatch.setattr(bitmask, "launch", spy)
     x = specials("f", 53)
     check(
         "leaky_relu_with_mask",
@@ -508,23 +508,23 @@ def test_an_error_on_the_way_ends_what_was_begun(monkeypatch, piece):
         launched.append(1)
         raise RuntimeError("no")
 
-    monkeypatch.setattr(_masks, "launch", fail)
+    monkeypatch.setattr(bitmask, "launch", fail)
     with pytest.raises(RuntimeError, match="no"):
         fastrelu.relu_with_mask(specials("f", 75), out=out, target="cuda")
     assert_same(out, np.full(75, 5, "f"))
 
 
 def test_a_configured_target_copies_too(monkeypatch, tiny_blocks):
-    x, seen, launch = specials("f", 20), [], _masks.launch
-    monkeypatch.setattr(_masks, "launch", lambda *given: (seen.append(1), launch(*given)))
+    x, seen, launch = specials("f", 20), [], bitmask.launch
+    monkeypatch.setattr(bitmask, "launch", lambda *given: (seen.append(1), launch(*given)))
     with fastrelu.configure(target="cuda"):
         check("relu_with_mask", fastrelu.relu_with_mask(x), masked_case("relu_with_mask", x)[1])
     assert seen
 
 
 def test_explain_runs_nothing_and_refuses_what_the_call_does(monkeypatch):
-    monkeypatch.setattr(_masks, "launch", None)
-    monkeypatch.setattr(_libraries.Library, "empty", None)
+    monkeypatch.setattr(bitmask, "launch", None)
+    monkeypatch.setattr(libraries.Library, "empty", None)
     function, x, short = fastrelu.relu_with_mask, to_device(BASE), np.zeros(3, np.uint8)
     assert fastrelu.explain(function, x).target == "cuda"
     assert fastrelu.explain(function, BASE, target="cuda").target == "cuda"

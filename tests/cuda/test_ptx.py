@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'fastrelu[cuda13]'")
 
-from fastrelu._cuda._access import memory_dtype
-from fastrelu._cuda._kernels import Spec
-from fastrelu._cuda._mask_kernels import MaskSpec
-from fastrelu._cuda._numba import cuda, types
-from fastrelu._cuda._sum_kernels import SumSpec
+from fastrelu._cuda.access import memory_dtype
+from fastrelu._cuda.bitmask_kernels import MaskSpec
+from fastrelu._cuda.kernels import Spec
+from fastrelu._cuda.numba_cuda import cuda, types
+from fastrelu._cuda.sum_kernels import SumSpec
 from fastrelu._operations import DATA, MASKED, OPERATIONS, SUMMED, WRITTEN
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0)]

@@ -6,8 +6,8 @@ import pytest
 import fastrelu
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _driver
-from fastrelu._cuda._numba import SIMULATED, cuda
+from fastrelu._cuda import cuda_driver
+from fastrelu._cuda.numba_cuda import SIMULATED, cuda
 from fastrelu._operations import OPERATIONS
 
 from .data import Guarded, Relabelled, operands_for, specials, to_device, view_of
@@ -15,7 +15,8 @@ from .data import Guarded, Relabelled, operands_for, specials, to_device, view_o
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(
-        bool(SIMULATED or _cuda.unavailable() or _driver.get().count() > 1), reason="with several GPUs there is none"
+        bool(SIMULATED or _cuda.unavailable() or cuda_driver.get().count() > 1),
+        reason="with several GPUs there is none",
     ),
 ]
 
@@ -58,7 +59,7 @@ def test_shapes_of_several_axes():
 def test_what_is_left_alone():
     x, whole = to_device(specials("f", 40)), to_device(specials("f", 60))
     before = whole.copy_to_host()
-    named = cuda.device_array(40, "f", stream=cuda.external_stream(_driver.get().new_stream(0)))
+    named = cuda.device_array(40, "f", stream=cuda.external_stream(cuda_driver.get().new_stream(0)))
     for name, operands, out in [
         ("relu", [whole[::2]], None),
         ("relu", [view_of(x, lambda a: a.reshape(8, 5).T)], None),
@@ -81,11 +82,11 @@ def test_what_is_left_alone():
 
 
 def test_the_public_functions_take_it(monkeypatch):
-    from fastrelu._cuda import _call
+    from fastrelu._cuda import elementwise
 
     x = to_device(specials("f", 40))
     fastrelu.relu(x)
-    monkeypatch.setattr(_call, "call", None)
+    monkeypatch.setattr(elementwise, "call", None)
     assert_same(fastrelu.relu(x).copy_to_host(), expected("relu", (specials("f", 40),), "f"))
     fastrelu.leaky_relu_(x, 0.3)
     assert_same(x.copy_to_host(), expected("leaky_relu", (specials("f", 40), 0.3), "f"))
@@ -94,12 +95,12 @@ def test_the_public_functions_take_it(monkeypatch):
 @pytest.fixture(params=["first call", "later"])
 def turn(request, monkeypatch):
     """Call for the first time, by the general way, and then with the quick way known."""
-    from fastrelu import _dispatch
+    from fastrelu._call import dispatch
 
-    monkeypatch.setattr(_dispatch, "_quick", {})
+    monkeypatch.setattr(dispatch, "_quick", {})
     if request.param == "later":
         fastrelu.relu(to_device(specials("f", 40)))
-        assert _dispatch._quick
+        assert dispatch._quick
 
 
 def test_broadcast_arrays(turn):

@@ -5,7 +5,7 @@ import pytest
 
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _settings
+from fastrelu._cuda import settings
 from fastrelu._operations import OPERATIONS
 
 from .data import FLOATS, operands_for, specials
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("tiny_blocks")
 
 @pytest.fixture(params=[16, 64, 1 << 20], autouse=True)
 def piece(request, monkeypatch):
-    monkeypatch.setattr(_settings, "STAGING_BYTES", request.param)
+    monkeypatch.setattr(settings, "STAGING_BYTES", request.param)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -16,8 +16,8 @@ import pytest
 import fastrelu
 from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _again, _dlpack, _driver, _kernels, _launch, _quick, _settings, _staging
-from fastrelu._cuda._numba import SIMULATED, cuda
+from fastrelu._cuda import cuda_driver, dlpack, kernels, launch_cache, launcher, quick, settings, staging
+from fastrelu._cuda.numba_cuda import SIMULATED, cuda
 
 from ..helpers import in_threads
 from .conftest import EMULATED
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.cuda
 X = specials("f", 10_007)
 RELU = expected("relu", (X,), "f")
 several = pytest.mark.skipif(
-    bool(SIMULATED or _cuda.unavailable() or _driver.get().count() < 2), reason="there are no two GPUs"
+    bool(SIMULATED or _cuda.unavailable() or cuda_driver.get().count() < 2), reason="there are no two GPUs"
 )
 
 
@@ -48,21 +48,21 @@ class OnlyDLPack:
         self.array, self.stream = array, stream
 
     def __dlpack_device__(self):
-        return _dlpack.CUDA, 0
+        return dlpack.CUDA, 0
 
     def __dlpack__(self, *, stream):
         pointer = self.array.__cuda_array_interface__["data"][0]
 
         def ready(consumer):
-            _driver.get().wait(int(consumer), number(self.stream), 0)
+            cuda_driver.get().wait(int(consumer), number(self.stream), 0)
 
-        export = _dlpack.Export(self.array, pointer, self.array.shape, self.array.dtype, (_dlpack.CUDA, 0), ready)
+        export = dlpack.Export(self.array, pointer, self.array.shape, self.array.dtype, (dlpack.CUDA, 0), ready)
         return export.__dlpack__(stream=stream)
 
 
 def stream():
     """Return a stream that waits for no other by itself."""
-    return cuda.external_stream(_driver.get().new_stream(0))
+    return cuda.external_stream(cuda_driver.get().new_stream(0))
 
 
 def pinned(values):
@@ -142,7 +142,7 @@ class Thing:
 
 
 def test_an_object_is_held_until_the_work_is_done_and_no_longer():
-    driver, side = _driver.get(), stream()
+    driver, side = cuda_driver.get(), stream()
     driver.let_go(0)
     x, _source = later(X, side)
     thing = Thing()
@@ -158,7 +158,7 @@ def test_an_object_is_held_until_the_work_is_done_and_no_longer():
 
 
 def test_a_new_thread_does_not_take_its_own_trouble_for_the_end_of_the_work():
-    driver, side = _driver.get(), stream()
+    driver, side = cuda_driver.get(), stream()
     driver.let_go(0)
     sources = [later(X, side) for _ in range(5)]
     driver.keep(number(side), 0, thing := Thing())
@@ -173,12 +173,12 @@ def test_a_new_thread_does_not_take_its_own_trouble_for_the_end_of_the_work():
 
 
 def test_few_objects_are_held():
-    driver, side = _driver.get(), stream()
+    driver, side = cuda_driver.get(), stream()
     sources = []
-    for _ in range(3 * _driver.MOST_KEPT):
+    for _ in range(3 * cuda_driver.MOST_KEPT):
         sources.append(later(X, side))
         driver.keep(number(side), 0, Thing())
-        assert len(driver.kept) <= _driver.MOST_KEPT
+        assert len(driver.kept) <= cuda_driver.MOST_KEPT
     driver.let_go(0)
     assert not driver.kept
 
@@ -191,11 +191,11 @@ def test_threads_hold_and_let_go():
         side = stream()
         for _ in range(50):
             assert fastrelu.leaky_relu(OnlyDLPack(x[k], side), -1.0).copy_to_host()[-1] == k
-            assert len(_driver.get().kept) <= _driver.MOST_KEPT + 4
+            assert len(cuda_driver.get().kept) <= cuda_driver.MOST_KEPT + 4
 
     in_threads(4, work)
-    _driver.get().let_go(0)
-    assert not _driver.get().kept
+    cuda_driver.get().let_go(0)
+    assert not cuda_driver.get().kept
 
 
 # ---- Graphs ----------------------------------------------------------------------------------------------------------
@@ -212,11 +212,13 @@ class Graph:
         # Numba would free dropped arrays in between
         self._cleanup = contextlib.ExitStack()
         self._cleanup.enter_context(cuda.defer_cleanup())
-        _driver.get().call("cuStreamBeginCapture_v2", ctypes.c_void_p(number(self.stream)), 0)  # 0: the strictest mode
+        cuda_driver.get().call(
+            "cuStreamBeginCapture_v2", ctypes.c_void_p(number(self.stream)), 0
+        )  # 0: the strictest mode
         return self
 
     def __exit__(self, *_):
-        driver = _driver.get()
+        driver = cuda_driver.get()
         handle = ctypes.c_void_p(number(self.stream))
         self.code = driver.library.cuStreamEndCapture(handle, ctypes.byref(self._graph))
         self._cleanup.close()
@@ -227,17 +229,17 @@ class Graph:
 
     def replay(self):
         assert not self.code, self.code
-        _driver.get().call("cuGraphLaunch", self._ready, ctypes.c_void_p(number(self.stream)))
+        cuda_driver.get().call("cuGraphLaunch", self._ready, ctypes.c_void_p(number(self.stream)))
         self.stream.synchronize()
 
 
 @pytest.fixture(params=["cold", "warm"])
 def start(request):
     """Call for the first time within the capture, or before."""
-    _launch.prepared.cache_clear()
-    _kernels.kernel.cache_clear()
-    _quick._planned.cache_clear()
-    _again._plans.clear()
+    launcher.prepared.cache_clear()
+    kernels.kernel.cache_clear()
+    quick._planned.cache_clear()
+    launch_cache._plans.clear()
     return request.param
 
 
@@ -278,7 +280,7 @@ def test_a_graph_computes_again(start, name):
 
 
 def test_what_may_be_unsafe_is_let_through_where_we_ask_for_it():
-    driver, side = _driver.get(), stream()
+    driver, side = cuda_driver.get(), stream()
     size, memory = ctypes.c_size_t(1 << 10), ctypes.c_uint64()
     for relaxed in (True, False):
         with Graph(side) as graph:
@@ -292,7 +294,7 @@ def test_what_may_be_unsafe_is_let_through_where_we_ask_for_it():
 
 
 def test_an_own_stream_and_what_is_held_do_not_spoil_a_capture():
-    driver, side, other = _driver.get(), stream(), stream()
+    driver, side, other = cuda_driver.get(), stream(), stream()
     x, y = cuda.to_device(X), cuda.to_device(np.zeros_like(X))
     fastrelu.relu(x)
     waiting, _source = later(X, other)
@@ -354,10 +356,10 @@ def test_the_gpu_is_the_one_of_the_array():
         x, slope = cuda.to_device(X), cuda.to_device(np.float32([0.3]))
     with cuda.gpus[0]:
         y = fastrelu.leaky_relu(x, slope)
-        assert _driver.get().device_of(y.__cuda_array_interface__["data"][0]) == 1
+        assert cuda_driver.get().device_of(y.__cuda_array_interface__["data"][0]) == 1
         fastrelu.relu_(x)
         _y, mask = fastrelu.relu_with_mask(x)
-        assert _driver.get().device_of(mask.__cuda_array_interface__["data"][0]) == 1
+        assert cuda_driver.get().device_of(mask.__cuda_array_interface__["data"][0]) == 1
         assert cuda.current_context().device.id == 0
     with cuda.gpus[1]:
         assert_same(y.copy_to_host(), expected("leaky_relu", (X, 0.3), "f"))
@@ -400,7 +402,7 @@ def test_memory_that_runs_out():
     x, out = cuda.device_array(int(free * 0.6), np.int8), np.full(1 << 22, 5, "f")
     with pytest.raises(MemoryError, match="GPU"):
         fastrelu.relu(x)
-    for each in _staging._sets.pop(0, ()):  # buffers of earlier calls would do
+    for each in staging._sets.pop(0, ()):  # buffers of earlier calls would do
         for buffer in each.buffers:
             buffer.free()
     rest = fill()
@@ -415,7 +417,7 @@ def test_memory_that_runs_out():
 
 def test_a_launch_that_the_driver_refuses(monkeypatch):
     x = cuda.to_device(X)
-    monkeypatch.setattr(_settings, "BLOCK", 2048)
+    monkeypatch.setattr(settings, "BLOCK", 2048)
     with pytest.raises(RuntimeError, match="the CUDA driver failed: launch of relu: CUDA_ERROR_INVALID_VALUE"):
         fastrelu.relu(x)
 

@@ -9,8 +9,8 @@ import pytest
 
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import _libraries, _settings, _sums
-from fastrelu._cuda._numba import SIMULATED
+from fastrelu._cuda import libraries, settings, sums
+from fastrelu._cuda.numba_cuda import SIMULATED
 from fastrelu._operations import MASKED, OPERATIONS, SUMMED, WRITTEN
 
 from ..helpers import per_unit
@@ -32,14 +32,14 @@ NAMES = ("BLOCK", "MAX_BLOCKS", "SUM_TERMS", "SUM_THREADS", "SUM_FOLD", "SUM_LOA
 def few_threads(monkeypatch):
     """Use few threads of a few elements each, so that small arrays take several passes over their sums."""
     for name, value in zip(NAMES, (8, 2, 1, 60, 2, 2, 2), strict=True):
-        monkeypatch.setattr(_settings, name, value)
+        monkeypatch.setattr(settings, name, value)
 
 
 @pytest.fixture(params=[(4, 0, 2, 12, 3, 1, 3), (8, 2, 1, 60, 2, 2, 1), (4, 1, 3, 1, 2, 4, 2)], ids=str)
 def launches(request, few_threads, monkeypatch):
     """Use several shapes of launches."""
     for name, value in zip(NAMES, request.param, strict=True):
-        monkeypatch.setattr(_settings, name, value)
+        monkeypatch.setattr(settings, name, value)
 
 
 def numbers(code, shape, seed=0):
@@ -151,8 +151,8 @@ def test_sizes(n, launches):
 @pytest.fixture
 def specs(monkeypatch):
     """Write down what is launched."""
-    seen, prepared = [], _sums.prepared
-    monkeypatch.setattr(_sums, "prepared", lambda spec: seen.append(spec) or prepared(spec))
+    seen, prepared = [], sums.prepared
+    monkeypatch.setattr(sums, "prepared", lambda spec: seen.append(spec) or prepared(spec))
     return seen
 
 
@@ -334,7 +334,7 @@ def test_empty_and_0d(name, shape):
 
 
 def test_empty_counts_launch_nothing(monkeypatch):
-    monkeypatch.setattr(_sums, "launch", None)
+    monkeypatch.setattr(sums, "launch", None)
     counts = to_device(np.full(4, 5))
     fastrelu.relu_with_counts(to_device(np.zeros((0, 4), "f")), counts)
     assert_same(counts.copy_to_host(), np.full(4, 5))
@@ -351,8 +351,8 @@ def test_the_same_sums_on_any_grid(monkeypatch):
     grad, x = (to_device(rng.standard_normal((11, 13)).astype("f")) for _ in range(2))
     found = []
     for block, most in ((1, 0), (4, 1), (32, 0)):
-        monkeypatch.setattr(_settings, "BLOCK", block)
-        monkeypatch.setattr(_settings, "MAX_BLOCKS", most)
+        monkeypatch.setattr(settings, "BLOCK", block)
+        monkeypatch.setattr(settings, "MAX_BLOCKS", most)
         out = to_device(np.zeros(13))
         found.append(fastrelu.leaky_relu_slope_grad(grad, x, axis=1, out=out).copy_to_host())
     assert_same(found[0], found[1])
@@ -361,21 +361,21 @@ def test_the_same_sums_on_any_grid(monkeypatch):
 
 def test_stages(monkeypatch):
     for name, value in (("SUM_TERMS", 32), ("SUM_THREADS", 1 << 18), ("SUM_FOLD", 64)):
-        monkeypatch.setattr(_settings, name, value)
-    assert _sums.stages_of(1, 1 << 40) == [1 << 18, 1 << 12, 64, 1]
-    assert _sums.stages_of(1 << 20, 1 << 12) == _sums.stages_of(7, 32) == _sums.stages_of(0, 0) == [1]
-    assert _sums.stages_of(1000, 1000) == [32, 1]
+        monkeypatch.setattr(settings, name, value)
+    assert sums.stages_of(1, 1 << 40) == [1 << 18, 1 << 12, 64, 1]
+    assert sums.stages_of(1 << 20, 1 << 12) == sums.stages_of(7, 32) == sums.stages_of(0, 0) == [1]
+    assert sums.stages_of(1000, 1000) == [32, 1]
 
 
 def test_2_to_the_31_elements_need_no_32_bit_number(monkeypatch):
     seen = []
-    monkeypatch.setattr(_sums, "prepared", lambda spec: lambda grid, *values: seen.append((spec, grid, values)))
+    monkeypatch.setattr(sums, "prepared", lambda spec: lambda grid, *values: seen.append((spec, grid, values)))
     n = 1 << 36
-    x = _sums.View(None, 1 << 40, (n, 4), (16, 4), np.dtype("f"), 0, 0)
-    counts = _sums.View(None, 1 << 50, (4,), (8,), np.dtype("q"), 0, 0)
-    _sums.launch("count_active", x.dtype, (x,), None, 1, counts, 1 << 45, 0)
+    x = sums.View(None, 1 << 40, (n, 4), (16, 4), np.dtype("f"), 0, 0)
+    counts = sums.View(None, 1 << 50, (4,), (8,), np.dtype("q"), 0, 0)
+    sums.launch("count_active", x.dtype, (x,), None, 1, counts, 1 << 45, 0)
     spec, _, values = seen[0]
-    slots = _settings.SUM_THREADS
+    slots = settings.SUM_THREADS
     assert (spec.across, values) == (True, (0, 0, 1 << 40, 0, 1 << 45, 0, 4, n, slots, 4, n, 16))
 
 
@@ -405,9 +405,9 @@ def test_torch(torch, recorder):
 @simulated
 def test_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fakes.cupy())
-    monkeypatch.setattr(_libraries, "_by_type", {})
-    streams, launch = [], _sums.launch
-    monkeypatch.setattr(_sums, "launch", lambda *given: (streams.append(given[-1]), launch(*given)))
+    monkeypatch.setattr(libraries, "_by_type", {})
+    streams, launch = [], sums.launch
+    monkeypatch.setattr(sums, "launch", lambda *given: (streams.append(given[-1]), launch(*given)))
     found = fastrelu.leaky_relu_slope_grad(fakes.CupyArray(GRAD), fakes.CupyArray(X), axis=0)
     assert type(found) is fakes.CupyArray
     assert_same(found.array, sums_of(GRAD, X, 0, "f"))
@@ -521,8 +521,8 @@ def test_the_words_are_those_of_host_arrays(name, rest, kwargs):
 
 
 def test_explain_runs_nothing_and_refuses_what_the_call_does(monkeypatch):
-    monkeypatch.setattr(_sums, "launch", None)
-    monkeypatch.setattr(_libraries.Library, "empty", None)
+    monkeypatch.setattr(sums, "launch", None)
+    monkeypatch.setattr(libraries.Library, "empty", None)
     x = to_device(X)
     assert fastrelu.explain(fastrelu.count_active, x).target == "cuda"
     with pytest.raises(ValueError, match="out of bounds"):
@@ -534,7 +534,7 @@ def test_explain_runs_nothing_and_refuses_what_the_call_does(monkeypatch):
 @pytest.mark.parametrize("name", SUMMED)
 def test_host_arrays(name, axis, staging, monkeypatch):
     """In pieces of rows, however few; bits of the output, exact counts, and sums of exact terms as on the CPU."""
-    monkeypatch.setattr(_settings, "STAGING_BYTES", staging)
+    monkeypatch.setattr(settings, "STAGING_BYTES", staging)
     for data in (numbers("f", (5, 6, 7)), numbers("d", (4, 3)).T, numbers("e", (3, 4, 2))[::-1, :, ::2]):
         if axis == 1 and data.ndim < 2:
             continue
@@ -552,7 +552,7 @@ def test_host_arrays(name, axis, staging, monkeypatch):
 
 
 def test_host_arrays_in_place_and_empty(monkeypatch):
-    monkeypatch.setattr(_settings, "STAGING_BYTES", 64)
+    monkeypatch.setattr(settings, "STAGING_BYTES", 64)
     x, counts = numbers("f", (9, 5)), np.zeros(5, np.int64)
     wanted = fastrelu.relu(x)
     assert fastrelu.relu_with_counts_(x, counts, target="cuda") is x

@@ -76,9 +76,9 @@ def test_a_dead_unit_is_a_selection(code, tiny_blocks):
 
 
 def test_every_float16_is_rounded_once(monkeypatch):
-    from fastrelu._cuda import _settings
+    from fastrelu._cuda import settings
 
-    monkeypatch.setattr(_settings, "BLOCK", 64)
+    monkeypatch.setattr(settings, "BLOCK", 64)
     x = np.arange(0x8000, 0x10000, 3, dtype=np.uint16).view(np.float16)
     for slope in (0.01, 0.3333):
         result = _cuda.call("leaky_relu", (to_device(x), slope), None, None, {})
@@ -87,9 +87,9 @@ def test_every_float16_is_rounded_once(monkeypatch):
 
 @pytest.mark.skipif("bfloat16" not in FLOATS, reason="ml_dtypes is not installed")
 def test_every_bfloat16_is_rounded_once(monkeypatch):
-    from fastrelu._cuda import _settings
+    from fastrelu._cuda import settings
 
-    monkeypatch.setattr(_settings, "BLOCK", 64)
+    monkeypatch.setattr(settings, "BLOCK", 64)
     x = np.arange(0x8000, 0x10000, 3, dtype=np.uint16).view("bfloat16")
     for slope in (0.01, 1e-38):
         result = _cuda.call("leaky_relu", (to_device(x), slope), None, None, {})

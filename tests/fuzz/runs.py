@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import fastrelu
-from fastrelu import _again, _dispatch, _large, _masks, _sums
+from fastrelu._call import bitmask, dispatch, job_cache, large, sums
 
 from . import elementwise, fused
 from .cases import Case, Skipped, Wrong, check
@@ -32,13 +32,13 @@ def draw(seed: int, number: int) -> Case:
 def tuned(tuning: dict[str, Any]) -> Iterator[None]:
     """Move the thresholds."""
     wanted = [
-        (_dispatch, "LARGE_BYTES", tuning["large"]),
-        (_dispatch, "CONVERT_BYTES", tuning["convert"]),
-        (_large, "TILE", tuning["tile"]),
-        (_large, "UNIT_BYTES", tuning["unit"]),
-        (_masks, "UNIT_BYTES", tuning["unit"]),
-        (_masks, "WHOLE", tuning["whole"]),
-        *((_sums, name, value) for name, value in SUMS[tuning["sums"]].items()),
+        (dispatch, "LARGE_BYTES", tuning["large"]),
+        (dispatch, "CONVERT_BYTES", tuning["convert"]),
+        (large, "TILE", tuning["tile"]),
+        (large, "UNIT_BYTES", tuning["unit"]),
+        (bitmask, "UNIT_BYTES", tuning["unit"]),
+        (bitmask, "WHOLE", tuning["whole"]),
+        *((sums, name, value) for name, value in SUMS[tuning["sums"]].items()),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in wanted]
     try:
@@ -53,13 +53,13 @@ def tuned(tuning: dict[str, Any]) -> Iterator[None]:
 
 #: The package's ways, by what they are called here: what is called, of what, when one is taken.
 WAYS: dict[str, tuple[Any, str]] = {
-    "driver": (_large, "run"),
-    "converted on threads": (_large, "run_converting"),
-    "known job": (_again, "run"),
-    "mask": (_masks.MaskPass, "_job"),
-    "sums by cycles": (_sums.SumPass, "_by_cycles"),
-    "sums by columns": (_sums.SumPass, "_by_columns"),
-    "sums by runs": (_sums.SumPass, "_by_runs"),
+    "driver": (large, "run"),
+    "converted on threads": (large, "run_converting"),
+    "known job": (job_cache, "run"),
+    "mask": (bitmask.MaskPass, "_job"),
+    "sums by cycles": (sums.SumPass, "_by_cycles"),
+    "sums by columns": (sums.SumPass, "_by_columns"),
+    "sums by runs": (sums.SumPass, "_by_runs"),
 }
 
 

@@ -59,7 +59,7 @@ def install(devices: int = 1, memory: int = 3 << 30) -> ctypes.CDLL:
 
 def _link_to_ptx() -> None:
     """Have Numba link to PTX, which a driver takes as well, instead of to instructions of one GPU."""
-    import fastrelu._cuda._numba  # noqa: F401 before Numba's own, which NumPy 2.5 would stop
+    import fastrelu._cuda.numba_cuda  # noqa: F401 before Numba's own, which NumPy 2.5 would stop
 
     from cuda.core import ObjectCode  # isort: skip
     from numba.cuda.cudadrv import driver  # isort: skip

@@ -1,0 +1,98 @@
+"""The one-bit backward pass: forward functions that also return which elements were active, and backward from that.
+
+What they compute is in `_formulas`, and the kernels are in `_mask_kernels`. Here is how a call becomes a job; the
+public functions are in `_api_masks`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._arrays import classify
+from .._kernels.records import EVEN, FLAT_STREAMED, RUN_FLAT_UNIT, UNIT_BYTES
+from .._operations import MASKED
+from .._runtime import tuning
+from .._runtime.jobs import coalesce, describe
+from . import job_cache
+from .passes import Pass, apart
+
+MASK = np.dtype(np.uint8)
+#: Elements of a unit are a multiple of this, so that it begins at a byte of the mask, and in an aligned one at a line.
+WHOLE = 512
+
+
+def length(shape: Sequence[int]) -> int:
+    """Return the bytes of the mask of an array."""
+    return -(-math.prod(shape) // 8)
+
+
+def check_mask(
+    name: str, argument: str, what: str, dtype: np.dtype, shape: tuple[int, ...], data: tuple[int, ...]
+) -> None:
+    """Raise what a mask deserves, `what` in words, that is not one for data of a shape."""
+    if dtype != np.uint8 or len(shape) != 1:
+        raise TypeError(f"{name}: {argument} must be a one-dimensional array of uint8, not {what}")
+    if shape[0] != length(data):
+        size = math.prod(data)
+        raise ValueError(f"{name}: {argument} has {shape[0]} bytes; for {size} elements it must have {length(data)}")
+
+
+class MaskPass(Pass):
+    """A pass that writes a mask, `mask_out`, or reads one, `mask`."""
+
+    functions: ClassVar = {name: name.removesuffix("_with_mask").removesuffix("_from_mask") for name in MASKED}
+
+    def check(self) -> None:
+        super().check()
+        argument = "mask" if "mask" in self.inputs else "mask_out"
+        mask = self.inputs.get(argument, self.outputs.get(argument))
+        self.length = length(self.shape)
+        if mask is None:
+            return
+        what = classify.described(self.given[argument], mask)
+        check_mask(self.name, argument, what, classify.dtype_of(mask), np.shape(mask), self.shape)
+        if argument == "mask_out":
+            self.check_apart("mask_out", mask)
+
+    def run(self, key: job_cache.Key | None = None) -> Any:
+        reads = "mask" in self.inputs
+        out = self.memory("out", self.shape, self.dtype)
+        mask = self.inputs["mask"] if reads else self.memory("mask_out", (self.length,), MASK)
+        result = self.writable(out)
+        bits = np.ascontiguousarray(mask)  # the kernel writes one without gaps
+        views = [apart(view, result) for view in self.views]
+        if reads:
+            views.insert(1, apart(bits, result))
+        if self.views[0].size:
+            self.compute([*views, result] if reads else [*views, bits, result], key)
+        with np.errstate(all="ignore"):
+            if result is not out:
+                np.copyto(out, result, casting="same_kind")
+            if bits is not mask and not reads:
+                mask[...] = bits
+        return self.leave("out", out) if reads else (self.leave("out", out), self.leave("mask_out", mask))
+
+    def compute(self, arrays: Sequence[np.ndarray], key: job_cache.Key | None) -> None:
+        """Pass over operands, in the function's order, and outputs, `out` last, of at least one element."""
+        self.start(self._job(arrays), arrays, key)
+
+    def _job(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Describe a pass in C order over operands and outputs."""
+        size, itemsize, kernel = self.views[0].size, self.dtype.itemsize, self.kernel()
+        still = (0,) * len(self.shape)  # the mask's strides: the kernel counts its bits itself
+        rows = [array.strides if array.shape == self.shape else still for array in arrays]
+        extents, strides = coalesce(self.shape, rows, ordered=True)
+        while len(extents) < 2:
+            extents.insert(0, 1)
+            for row in strides:
+                row.insert(0, 0)
+        unit = UNIT_BYTES // itemsize * (FLAT_STREAMED if self.streaming else 1)
+        if size < unit * EVEN:
+            unit = -(-size // (EVEN * WHOLE)) * WHOLE
+        run_unit = int(tuning.settings.tables[self.table][RUN_FLAT_UNIT])
+        blocks = [1] * (len(extents) - 1) + [unit]
+        addresses = [array.ctypes.data for array in arrays]
+        units = -(-size // unit)
+        return describe(run_unit, kernel, itemsize, self.streaming, extents, blocks, addresses, strides, units)

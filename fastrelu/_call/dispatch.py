@@ -1,0 +1,371 @@
+"""One call, from its arguments to the code that runs it. `plan` decides; `call` does; `explain` shows the plan."""
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from .. import ufuncs
+from .._arrays import classify, host_libraries, ml_bfloat16
+from .._kernels.records import ALLOWED, LAUNCHER, TEAMS
+from .._operations import ARGUMENTS, DATA, FLOATS, OPERATIONS
+from .._runtime import targets, threads, tuning
+from .._runtime.ufunc_objects import hidden
+from . import containers, errors, job_cache
+from . import large as _large
+
+#: Bytes of output from which a call that NumPy would cut up goes to the driver, whose own 10 us (60 to 100 the first
+#: time) it must outweigh.
+LARGE_BYTES = 1 << 16
+#: Bytes of output from which conversions run on threads of Python. At 16 MB two of them took 0.90 of the time of one
+#: (byte-swapped float32), at 32 MB 0.73 (int8 to float64), on a quiet Intel Xeon with AMX, 2026-11-21; beside other
+#: programs they lost at 16 MB.
+CONVERT_BYTES = 1 << 24
+
+
+class Plan(NamedTuple):
+    """How one call will run."""
+
+    path: str  # "ufunc", "driver", "convert", "override", "device" or "host to device"
+    target: str
+    store: str = "plain"
+    refused: Mapping[str, str] = MappingProxyType({})
+    operands: Sequence[Any] = ()
+    dtype: np.dtype | None = None
+    table: str = "auto"
+
+
+#: What `out` is where it is not given. To NumPy, ``out=None`` says that unwritten memory is wanted, where `where` is.
+ABSENT: Any = np._NoValue  # which stays itself when we are reloaded
+
+
+@hidden
+def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Any:
+    """Run an operation on its operands, parameters included."""
+    target = targets.chosen(target, name)
+    if kwargs:
+        errors.check_keywords(name, kwargs)
+    given = out
+    if out is ABSENT:
+        out = None
+    quick = _quick.get(type(operands[0]))
+    if quick is not None and not kwargs and target in (None, "cuda"):
+        result = quick(name, operands, out)
+        if result is not cuda_target().NOT_QUICK:
+            return result
+    if target == "parallel" and threads.must_borrow():
+        return threads.lend(call, name, operands, given, target, kwargs)
+    if isinstance(out, tuple) and len(out) == 1:
+        out = out[0]
+    operands = as_floats(name, operands)
+    # Where the first of the data is of NumPy's own floats, nothing is bfloat16 but by request
+    if "ml_dtypes" in sys.modules and (
+        kwargs or not (issubclass(type(operands[0]), (np.ndarray, np.generic)) and operands[0].dtype in _LOOPS)
+    ):
+        operands, kwargs = ml_bfloat16.spelled_out(ufuncs.of(name), operands, kwargs)
+    table = _settled(operands, out, target) if not kwargs else None
+    if table is not None:
+        # What `plan` would find out in 10 us; it is asked for the message if NumPy refuses
+        try:
+            with np.errstate(all="ignore"), targets.forced(table):
+                return ufuncs.of(name)(*operands, _output(name, operands) if out is None else out)
+        except (TypeError, ValueError) as error:
+            _refuse(name, operands, out, target, kwargs, error)
+    key = None if kwargs else job_cache.key(name, operands, (out,), target)
+    if key is not None and (results := job_cache.run(key, operands, (out,))) is not None:
+        return results[0]
+    if (foreign := host_libraries.enter(name, operands, out, kwargs)) is not None:
+        if foreign.out is None:
+            arguments = ml_bfloat16.spelled_out(ufuncs.of(name), foreign.operands, foreign.kwargs)
+            try:
+                foreign.allocate(ufuncs.loop_dtype(name, *arguments))
+            except (TypeError, ValueError) as error:
+                _refuse(name, foreign.operands, None, None, foreign.kwargs, error)
+        call(name, foreign.operands, foreign.out, target, foreign.kwargs)
+        return foreign.leave()
+    todo = plan(name, operands, out, target, kwargs)
+    if todo.path in ("device", "host to device"):
+        if todo.path == "device" and (ways := cuda_target().quick_for(operands[0])) is not None:
+            _quick[type(operands[0])] = ways
+        return cuda_target().call(name, operands, out, todo.target, kwargs)
+    if todo.path == "override":
+        options = kwargs if given is ABSENT else {**kwargs, "out": out}
+        with targets.forced(todo.table):
+            return containers.call(name, ufuncs.of(name), operands, todo.table, options)
+    try:
+        if todo.path == "driver":
+            assert todo.dtype is not None
+            return _large.run(name, todo.operands, out, todo.dtype, todo.table, key)
+        if todo.path == "convert":
+            assert todo.dtype is not None
+            return _large.run_converting(ufuncs.of(name), todo.operands, out, todo.dtype)
+        if kwargs:
+            options = kwargs if given is ABSENT else {**kwargs, "out": out}
+        else:
+            options = {"out": _output(name, todo.operands) if out is None else out}
+        with np.errstate(all="ignore"), targets.forced(todo.table):
+            return ufuncs.of(name)(*todo.operands, **options)
+    except (TypeError, ValueError) as error:
+        _refuse(name, operands, out, target, kwargs, error)
+
+
+def _refuse(
+    name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any], error: Exception
+) -> NoReturn:
+    """Raise what is known of a call on NumPy arrays that NumPy has refused."""
+    try:
+        plan(name, operands, out, target, kwargs)
+        errors.check_call(name, operands, out, kwargs)
+    except (TypeError, ValueError, RuntimeError) as known:
+        raise known from error
+    if (named := errors.named(name, error)) is error:
+        raise error
+    raise named from error
+
+
+def _output(name: str, operands: Sequence[Any]) -> np.ndarray | None:
+    """Return an array for a large result of what may be recycled, or None, and NumPy allocates it."""
+    first = operands[0]
+    if type(first) is not np.ndarray or first.nbytes < tuning.settings.recycled_from:
+        return None
+    return _large.new_output([np.asarray(value) for value in operands], ufuncs.loop_dtype(name, operands, {}))
+
+
+def as_floats(name: str, operands: Iterable[Any]) -> list[Any]:
+    """Return operands with Python's integers as parameters made floats.
+
+    An integer as slope must not make NumPy choose a narrower loop for integers than a float does.
+    """
+    return [
+        float(value) if type(value) in (int, bool) and argument not in DATA else value
+        for value, argument in zip(operands, ARGUMENTS[name], strict=True)
+    ]
+
+
+#: For types of device arrays met before: a function that serves plain calls with little Python.
+_quick: dict[type, Callable[[str, Sequence[Any], Any], Any]] = {}
+
+
+@functools.cache
+def cuda_target() -> Any:
+    """Return the CUDA target, imported by the first call that needs it."""
+    from .. import _cuda as module
+
+    return module
+
+
+def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | None:
+    """Return the ufunc's table for calls that no path but the ufunc can serve better, else None.
+
+    Those are exact arrays and scalars, all small, or all alike and contiguous.
+    """
+    if target == "parallel":
+        table = tuning.settings.tables["parallel"]
+        if not (table[LAUNCHER] and table[ALLOWED]):  # not started, or not any more
+            return None
+    elif target is not None and target != "serial":
+        return None
+    first = operands[0]
+    large = small = fortran = False
+    for value in (*operands, out):
+        kind = type(value)
+        if kind is np.ndarray:
+            if value.nbytes < LARGE_BYTES:
+                small = small or value.size != 1
+                continue
+            flags = value.flags
+            fortran = fortran if large else not flags.c_contiguous
+            large = True
+            if not (
+                type(first) is np.ndarray
+                and (flags.f_contiguous if fortran else flags.c_contiguous)
+                and value.dtype is first.dtype
+                and value.shape == first.shape
+                and (first.dtype in _LOOPS or first.dtype == ml_bfloat16.bfloat16())
+            ):
+                return None
+        elif value is out:
+            if out is not None:
+                return None
+        elif kind is not float and kind is not int and not isinstance(value, np.generic):
+            return None
+    if large and small:  # a slope per column: NumPy would pass a row at a time
+        return None
+    return "auto" if target is None else target
+
+
+#: Types that all operations have loops for.
+_LOOPS = {np.dtype(code) for code in FLOATS}
+
+
+@hidden
+def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Plan:
+    """Decide how a call runs, or raise what it deserves. Runs, allocates and compiles nothing."""
+    target = targets.chosen(target, name)
+    if (foreign := host_libraries.enter(name, operands, out, kwargs)) is not None:
+        operands, out, kwargs = foreign.operands, foreign.out, foreign.kwargs
+    values = (*operands, out, kwargs.get("where"))
+    kinds = {classify.kind(value) for value in values}
+    on_gpu = any_on_gpu(values, kinds)
+    if kinds & {"torch", "jax", "foreign"} and not on_gpu:
+        _refuse_foreign(name, operands, out)
+    if on_gpu or target == "cuda":
+        if "override" in kinds:
+            _refuse_override(name, operands, out)
+        path, refused = cuda_target().describe(name, (*operands, kwargs.get("where")), out, target)
+        return Plan(path, "cuda", refused=refused, operands=operands)
+    table = target or "auto"
+    if target == "parallel":
+        threads.require()
+    if "override" in kinds:
+        other = "this argument's own __array_ufunc__ decides"
+        return Plan("override", target or "serial", refused={"parallel": other}, operands=operands, table=table)
+    return _plan_host(name, operands, out, target, table, kwargs)
+
+
+def any_on_gpu(values: Sequence[Any], kinds: set[str]) -> bool:
+    """Say whether one of some values, which are of these kinds, is in the memory of a GPU."""
+    others = kinds & {"torch", "jax", "foreign"}
+    return "device" in kinds or bool(others and any(cuda_target().is_device_array(value) for value in values))
+
+
+def _refuse_override(name: str, operands: Sequence[Any], out: Any) -> None:
+    for argument, value in zip((*OPERATIONS[name], "out"), (*operands, out), strict=True):
+        if classify.kind(value) == "override":
+            raise TypeError(f"{name}: {argument} is a {classify.type_name(value)}, which does not run on a GPU")
+
+
+def _refuse_foreign(name: str, operands: Sequence[Any], out: Any) -> None:
+    for argument, value in zip((*OPERATIONS[name], "out"), (*operands, out), strict=True):
+        if classify.kind(value) in ("torch", "jax", "foreign"):
+            raise TypeError(
+                f"{name}: {argument} is a {classify.type_name(value)}, which is not a NumPy array; "
+                "convert it first, for instance with numpy.from_dlpack"
+            )
+
+
+def _plan_host(
+    name: str, operands: Sequence[Any], out: Any, target: str | None, table: str, kwargs: Mapping[str, Any]
+) -> Plan:
+    """Decide for NumPy arrays, scalars and lists."""
+    operands = errors.checked(name, operands, out)
+    operands, kwargs = ml_bfloat16.spelled_out(ufuncs.of(name), operands, kwargs)
+    arrays = [np.asarray(value) for value in operands]
+    try:
+        shape = np.broadcast_shapes(*(array.shape for array in arrays))
+        dtype = ufuncs.loop_dtype(name, operands, kwargs)
+    except (TypeError, ValueError, RuntimeError):  # the ufunc says what is wrong with it, or takes more axes
+        return Plan("ufunc", target or "serial", operands=operands, table=table)
+    nbytes = math.prod(shape) * dtype.itemsize
+    parallel, streaming = _large.decide(arrays, out, math.prod(shape), dtype, table)
+    of_type = all(
+        array.dtype == dtype for array, value in zip(arrays, operands, strict=True) if classify.is_array(value)
+    ) and (out is None or out.dtype == dtype)
+    path, obstacle = "ufunc", ""
+    if out is not None and not classify.disjoint(out):
+        obstacle = "elements of the output are one in memory, which NumPy writes in its own order"
+    elif of_type and _in_one_piece(name, arrays, out, shape):
+        if kwargs.get("where", True) is not True:
+            obstacle = "where= makes NumPy run each stretch of True by itself"
+    elif kwargs:
+        obstacle = f"with {', '.join(kwargs)}=, NumPy passes this call in pieces of at most 8,192 elements"
+    elif of_type and nbytes >= LARGE_BYTES:
+        path = "driver"
+        streaming = streaming and (out is None or bool(out.flags.c_contiguous or out.flags.f_contiguous))
+    elif parallel and nbytes >= CONVERT_BYTES and not _overlapping(arrays, out) and not threads.unavailable():
+        path, streaming = "convert", False
+    else:
+        obstacle = (
+            f"NumPy passes this call in pieces of at most 8,192 elements, and {nbytes:,} bytes of output "
+            "do not pay for more"
+        )
+    parallel, streaming = parallel and not obstacle, streaming and not obstacle
+    if path != "ufunc":  # scalars become arrays of the loop's type, as NumPy would convert them
+        with np.errstate(all="ignore"):
+            operands = [
+                array if classify.is_array(value) else np.array(value, dtype)
+                for array, value in zip(arrays, operands, strict=True)
+            ]
+    return Plan(
+        path,
+        "parallel" if parallel or target == "parallel" else "serial",
+        "streaming" if streaming else "plain",
+        reasons(target, parallel, streaming, obstacle, path, nbytes),
+        operands,
+        dtype,
+        table,
+    )
+
+
+def _in_one_piece(name: str, arrays: Sequence[np.ndarray], out: np.ndarray | None, shape: tuple[int, ...]) -> bool:
+    """Say whether NumPy hands these arrays to the loop whole, rather than in pieces copied to its buffers."""
+    full = [array for array, argument in zip(arrays, OPERATIONS[name], strict=True) if argument in DATA]
+    full += [array for array in arrays if array.size != 1] + ([] if out is None else [out])
+    if any(array.shape != shape or not array.flags.aligned for array in full):
+        return False
+    return (
+        len(shape) <= 1
+        or all(array.flags.c_contiguous for array in full)
+        or all(array.flags.f_contiguous for array in full)
+    )
+
+
+def _overlapping(arrays: Sequence[np.ndarray], out: np.ndarray | None) -> bool:
+    return out is not None and any(np.may_share_memory(out, array) for array in arrays)
+
+
+def reasons(
+    target: str | None, parallel: bool, streaming: bool, obstacle: str, path: str, nbytes: int
+) -> dict[str, str]:
+    """Say for each choice that was not made why not."""
+    settings = tuning.settings
+    reasons = {"cuda": "the data is in host memory; target='cuda' copies it to the GPU and back"}
+    if parallel:
+        bound = f"at least parallel_min_bytes = {settings.parallel_min_bytes:,} bytes are moved"
+        reasons["serial"] = "the target is forced" if target else bound
+    elif target:
+        reasons["serial" if target == "parallel" else "parallel"] = "the target is forced"
+    elif not settings.tables["auto"][ALLOWED]:
+        reasons["parallel"] = threads.unavailable() or threads.pointless() or "threads cannot be used here"
+    elif not threads.has_room(settings.tables["auto"]):
+        reasons["parallel"] = (
+            f"{TEAMS} other threads of this program have run calls in parallel, each on threads of its own"
+        )
+    else:
+        bound = f"fewer than parallel_min_bytes = {settings.parallel_min_bytes:,} bytes are moved"
+        reasons["parallel"] = obstacle or bound
+    if streaming:
+        bound = f"at least streaming_min_bytes = {settings.streaming_min_bytes:,} bytes are written"
+        reasons["plain"] = f"{bound}, unless the system has yet to supply their memory"
+    elif path == "convert":
+        reasons["streaming"] = "NumPy converts the input through its buffers"
+    elif nbytes < settings.streaming_min_bytes:
+        bound = f"fewer than streaming_min_bytes = {settings.streaming_min_bytes:,} bytes are written"
+        reasons["streaming"] = obstacle or bound
+    else:
+        reasons["streaming"] = obstacle or "the output is an input or not contiguous"
+    return reasons
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a call would run, with which stores, and why not otherwise."""
+
+    target: str
+    store: str
+    refused: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"runs on: {self.target}, {self.store} stores"]
+        lines += [f"not {choice}: {reason}" for choice, reason in self.refused.items()]
+        return "\n".join(lines)
+
+
+def explain_plan(todo: Plan) -> Explanation:
+    refused = {choice: why for choice, why in todo.refused.items() if choice not in (todo.target, todo.store)}
+    return Explanation(todo.target, todo.store, refused)

@@ -1,0 +1,227 @@
+"""What a wrong call is told: the function, the argument, what was given, and what to write instead.
+
+Most of this runs for calls that fail. `explained` stands around each public function and sees what Python says of
+arguments that do not fit; `check_call` looks at the arguments of a call again that NumPy has refused.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .. import ufuncs
+from .._arrays import classify
+from .._operations import ARGUMENTS, DATA, OPERATIONS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: What NumPy's ufuncs take, and so the element-wise functions.
+KEYWORDS = ("where", "dtype", "casting", "order", "subok", "signature", "sig")
+#: What other libraries call the slope, and their data.
+_SLOPES = ("negative_slope", "alpha", "slope", "leak", "leakiness", "leakage", "negval", "a", "weight")
+_DATA = (*DATA, "input", "inputs", "X", "a", "arr", "array", "features", "tensor", "data", "gradient", "grad_output")
+
+
+def explained(function: F) -> F:
+    """Let a public function's refusals name it, its arguments, and what to write instead."""
+    name = function.__name__
+    first = ARGUMENTS[name.removesuffix("_")][0]
+
+    @functools.wraps(function)
+    def public(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except np.exceptions.AxisError as error:
+            raise np.exceptions.AxisError(error.axis or 0, error.ndim or 0, f"{name}: axis") from None
+        except (TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, TypeError) and (text := _misfit_of_call(name, function, kwargs, error)):
+                error.args = (text,)
+            elif type(error) is RuntimeError and str(error).startswith("target="):  # said where no function is known
+                error.args = (f"{name}: {error}",)
+            elif name.endswith("_") and type(error) in (TypeError, ValueError, RuntimeError):
+                error.args = (_of_twin(name, first, str(error)),)
+            raise
+
+    return public  # type: ignore[return-value]
+
+
+def _of_twin(name: str, first: str, text: str) -> str:
+    """Return the message of a function in terms of its twin, whose output is its first argument."""
+    start = f"{name[:-1]}: "
+    if not text.startswith(start):
+        return text
+    text = text.removeprefix(start)
+    if text.startswith("out "):
+        text = f"{first} {text.removeprefix('out ')}"
+    return f"{name}: {text}"
+
+
+def _misfit_of_call(name: str, function: Callable[..., Any], kwargs: Mapping[str, Any], error: TypeError) -> str | None:
+    """Return what to say of arguments that the signature does not take, or None if they are not what is wrong."""
+    signature = inspect.signature(function)
+    named = [key for key, each in signature.parameters.items() if each.kind is not each.POSITIONAL_ONLY]
+    taken = [*named[:-1], *KEYWORDS] if "ufunc_kwargs" in named else named
+    for keyword in kwargs:
+        if keyword not in taken:
+            return unknown(name, keyword, [key for key in taken if key != "sig"])
+    if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+        return None
+    # Python could not even call it, and says so of "relu()"
+    return f"{name}: {str(error).partition(') ')[2] or error}; write {name}{signature}"
+
+
+def check_keywords(name: str, kwargs: Mapping[str, Any]) -> None:
+    """Raise TypeError for a keyword that neither the function nor NumPy's ufuncs have."""
+    for keyword in kwargs:
+        if keyword not in KEYWORDS:
+            parameters = [each for each in ARGUMENTS[name] if each not in DATA]
+            raise TypeError(unknown(name, keyword, [*parameters, "out", "target", *KEYWORDS[:-1]]))
+
+
+def unknown(name: str, keyword: str, accepted: Sequence[str]) -> str:
+    """Return what to say of a keyword that a function does not have."""
+    operation = name.removesuffix("_")
+    arguments = ARGUMENTS[operation]
+    data = [each for each in arguments if each in DATA or each == "counts"]
+    if keyword == "out":
+        hint = f"it writes to its first argument; {operation} takes out="
+    elif keyword in ("inplace", "in_place"):
+        twin = f"{operation}_({', '.join(data)}) works in place"
+        hint = twin if _has_twin(operation) else "it has no twin that works in place"
+    elif keyword in _SLOPES and "negative_slope" in arguments:
+        hint = "the slope is called negative_slope"
+    elif keyword in _SLOPES and operation.startswith("relu"):
+        hint = f"leaky_{operation} takes a slope, called negative_slope"
+    elif keyword in _DATA or keyword in data:
+        hint = f"{' and '.join(data)} are positional: write {name}({', '.join(data)})"
+        hint = hint.replace(" are ", " is ") if len(data) == 1 else hint
+    else:
+        hint = f"accepted are {', '.join(accepted)}"
+    return f"{name}: unexpected keyword argument {keyword!r}; {hint}"
+
+
+def _has_twin(operation: str) -> bool:
+    return operation not in ("count_active", "leaky_relu_slope_grad")
+
+
+def misfit(name: str, argument: str, shape: tuple[int, ...], data: tuple[int, ...]) -> ValueError:
+    """Return the error for an argument that does not broadcast to the data."""
+    text = f"{name}: {argument} of shape {shape} does not broadcast to the shape {data} of the data"
+    places = [axis for axis, extent in enumerate(data) if shape == (extent,)]
+    if places and argument not in DATA:
+        axis = places[-1]
+        ones = ", ".join("1" for _ in data[axis + 1 :])
+        text += f"; for one per unit of axis {axis}, write {argument}.reshape(-1, {ones})"
+    return ValueError(text)
+
+
+def check_shapes(name: str, arguments: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the shape to which arguments broadcast, or raise ValueError that names those that do not."""
+    shapes = {argument: tuple(np.shape(value)) for argument, value in arguments.items()}
+    data = {argument: shape for argument, shape in shapes.items() if argument in DATA}
+    common = _broadcast(name, data)
+    for argument, shape in shapes.items():
+        try:
+            np.broadcast_shapes(common, shape)
+        except ValueError:
+            raise misfit(name, argument, shape, common) from None
+    return _broadcast(name, shapes)
+
+
+def _broadcast(name: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        listed = " and ".join(f"{argument} of shape {shape}" for argument, shape in shapes.items())
+        raise ValueError(f"{name}: {listed} do not broadcast to one shape") from None
+
+
+def check_out(name: str, out: Any, shape: tuple[int, ...]) -> None:
+    """Raise what an output in host memory deserves that a result of a shape cannot go to. It may be larger."""
+    check_shape(name, out.shape, shape)
+    if not out.flags.writeable:
+        raise ValueError(f"{name}: out is read-only")
+
+
+def check_shape(name: str, into: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raise ValueError if a result of a shape does not broadcast into an output."""
+    try:
+        fits = np.broadcast_shapes(shape, into) == into
+    except ValueError:
+        fits = False
+    if not fits:
+        raise wrong_shape(name, into, shape)
+
+
+def wrong_shape(name: str, into: tuple[int, ...], shape: tuple[int, ...]) -> ValueError:
+    """Return the error for an output to which a result of a shape does not go."""
+    return ValueError(f"{name}: out has shape {into}; the result has shape {shape}")
+
+
+def check_cast(
+    name: str, dtype: np.dtype, what: str, into: np.dtype, casting: Any = "same_kind", called: Any = None
+) -> None:
+    """Raise TypeError if a result of a type does not go into an output, or a part of it: `what`, of dtype `called`."""
+    if not np.can_cast(dtype, into, casting):
+        rule = "" if casting == "same_kind" else f" under casting={casting!r}"
+        into = into if called is None else called
+        raise TypeError(f"{name}: {what} of dtype {into}, to which the result of dtype {dtype} does not cast{rule}")
+
+
+def checked(name: str, operands: Sequence[Any], out: Any) -> list[Any]:
+    """Return the operands with lists made arrays, or raise TypeError for what no loop takes."""
+    found = [
+        classify.checked(name, argument, value) for argument, value in zip(OPERATIONS[name], operands, strict=True)
+    ]
+    if out is not None and not classify.is_array(out):
+        raise TypeError(f"{name}: out must be an array, not {classify.type_name(out)}")
+    return found
+
+
+def check_call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> None:
+    """Raise what a call on NumPy arrays deserves, if it is known: what the call itself leaves to NumPy to find out."""
+    operands = checked(name, operands, out)
+    arguments = dict(zip(ARGUMENTS[name], operands, strict=True))
+    where = kwargs.get("where", True)
+    if where is not True:
+        array = classify.converted(name, "where", where)
+        if not np.can_cast(array.dtype, bool, "safe"):
+            raise TypeError(f"{name}: where must be an array of bool, not {classify.described(where, array)}")
+        arguments["where"] = where
+    if all(np.ndim(value) <= 32 for value in arguments.values()):  # NumPy's own function for it knows no more axes
+        shape = check_shapes(name, arguments)
+        if out is not None:
+            check_out(name, out, shape)
+    if kwargs.get("dtype") is not None:
+        try:
+            np.dtype(kwargs["dtype"])
+        except TypeError as error:
+            raise TypeError(f"{name}: dtype={kwargs['dtype']!r} is not a type of NumPy") from error
+    try:
+        result = ufuncs.loop_dtype(name, operands, kwargs)
+    except (TypeError, ValueError) as error:
+        asked = " and ".join(f"{key}={kwargs[key]!r}" for key in ("dtype", "signature", "sig") if key in kwargs)
+        if not asked:
+            return
+        text = f"{name}: there is no loop for {asked}; there are those of {classify.ACCEPTED}"
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(text) from error
+    casting = kwargs.get("casting", "same_kind")
+    if casting in ("no", "equiv", "safe", "same_kind", "unsafe"):
+        for argument, value in arguments.items():
+            if argument != "where" and hasattr(value, "dtype") and not np.can_cast(value.dtype, result, casting):
+                rule = f"casting={casting!r}"
+                raise TypeError(
+                    f"{name}: {argument} is of dtype {value.dtype}, which does not cast to {result} under {rule}"
+                )
+        if out is not None:
+            check_cast(name, result, "out is", out.dtype, casting)
+
+
+def named(name: str, error: Exception) -> Exception:
+    """Return NumPy's error so that it names the function, where nothing more is known of it."""
+    text, kind = str(error), type(error)
+    if text.startswith(f"{name}: ") or not (kind in (TypeError, ValueError) or kind.__module__.startswith("numpy")):
+        return error
+    return TypeError(f"{name}: {text}") if isinstance(error, TypeError) else ValueError(f"{name}: {text}")

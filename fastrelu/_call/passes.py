@@ -1,0 +1,249 @@
+"""Functions that do more in a pass over memory than a ufunc can: what their calls have in common.
+
+A `Pass` is one call on arrays in host memory, of NumPy, PyTorch or JAX. Making it checks all arguments and decides how
+it runs, `explain` shows that, and `run` does it. Masks, counts and gradients of slopes are kinds of it.
+"""
+
+import functools
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import ufuncs
+from .._arrays import classify, host_libraries, ml_bfloat16
+from .._operations import DATA, OPERATIONS
+from .._runtime import compiler, targets, threads, tuning
+from .._runtime.ufunc_objects import hidden
+from . import errors, job_cache, large
+from .dispatch import Explanation, any_on_gpu, as_floats, cuda_target, reasons
+
+Arguments = Mapping[str, Any]
+
+
+class Pass:
+    """One call: `views` are its operands, of the loop's type and of one shape; `out` is where a given output lies."""
+
+    #: Names of the functions that this kind of pass serves, with the operation whose rules of types each follows.
+    functions: ClassVar[Mapping[str, str]]
+
+    def __init__(
+        self, name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
+    ) -> None:  # fmt: skip
+        self.name, self.given, self.options = name, {**inputs, **outputs}, options
+        self._enter(inputs, outputs)
+        first = next(iter(inputs))
+        self.shape = np.shape(self.inputs[first])
+        operation = self.functions[name]
+        operands = [
+            self.inputs.get(argument, self.inputs[first] if argument in DATA else 0.0)
+            for argument in OPERATIONS[operation]
+        ]
+        arguments = ml_bfloat16.spelled_out(ufuncs.of(operation), operands, {})
+        self.dtype = ufuncs.loop_dtype(operation, *arguments)
+        self.views = [self._view(argument) for argument in OPERATIONS[operation] if argument in self.inputs]
+        self.out = self.outputs.get("out") if self.writes() else None
+        self.check()
+        self.target = targets.chosen(target, name)
+        if self.target == "parallel":
+            threads.require()
+        self.table = "auto" if self.target in (None, "cuda") else self.target
+        size = self.views[0].size
+        self.parallel, streaming = large.decide(self.views, self.out, size, self.dtype, self.table)
+        self.streaming = streaming and self.writes()
+
+    def writes(self) -> bool:
+        """Say whether `out` is the function's element-wise result."""
+        return True
+
+    def check(self) -> None:
+        """Raise what the arguments deserve."""
+        if self.out is not None:
+            check_out(self.name, self.out, self.shape, self.dtype)
+
+    def check_apart(self, argument: str, memory: np.ndarray) -> None:
+        """Raise ValueError if an output shares memory with an input, with `out`, or with itself."""
+        if not classify.disjoint(memory):
+            raise shared(self.name, argument)
+        # The inputs as they are given: views of other types are copies by now
+        for other in (*self.inputs.values(), self.out):
+            if classify.is_array(other) and np.may_share_memory(memory, other):
+                raise shared(self.name, argument)
+
+    def writable(self, out: np.ndarray) -> np.ndarray:
+        """Return an output that kernels can write to, who write their own type and each element once, or a new one."""
+        return out if out.dtype == self.dtype and classify.disjoint(out) else np.empty(self.shape, self.dtype)
+
+    def run(self, key: job_cache.Key | None = None) -> Any:
+        """Do it, and return what the caller gets; keep the job for calls with the same key."""
+        raise NotImplementedError
+
+    def explain(self) -> Explanation:
+        """Say where it would run."""
+        nbytes = self.views[0].size * self.dtype.itemsize
+        refused = reasons(self.target, self.parallel, self.streaming, "", "driver", nbytes)
+        where = "parallel" if self.parallel or self.target == "parallel" else "serial"
+        store = "streaming" if self.streaming else "plain"
+        return Explanation(where, store, {key: why for key, why in refused.items() if key not in (where, store)})
+
+    def _enter(self, inputs: Arguments, outputs: Arguments) -> None:
+        """Take the arguments as NumPy sees them."""
+        found = host_libraries.library_of(self.name, list(self.given), list(self.given.values()))
+        library, made = found or (None, [False] * len(self.given))
+        self._library: host_libraries.Library | None = library
+        self._new: dict[str, Any] = {}
+        self.inputs: dict[str, Any] = {}
+        self.outputs: dict[str, np.ndarray] = {}
+        for (argument, value), ours in zip(self.given.items(), made, strict=True):
+            if argument in inputs:
+                if library is not None and ours:
+                    self.inputs[argument] = library.view(self.name, argument, value)
+                else:
+                    _refuse(self.name, argument, value)
+                    self.inputs[argument] = classify.checked(self.name, argument, value)
+            elif value is not None:
+                self.outputs[argument] = self._output(argument, value)
+
+    def _output(self, argument: str, value: Any) -> np.ndarray:
+        if self._library is not None:
+            return self._library.writable(self.name, argument, value)
+        _refuse(self.name, argument, value)
+        if not classify.is_array(value):
+            raise TypeError(f"{self.name}: {argument} must be an array, not {classify.type_name(value)}")
+        if not value.flags.writeable:
+            raise ValueError(f"{self.name}: {argument} is read-only")
+        return value
+
+    def _view(self, argument: str) -> np.ndarray:
+        """Return an operand in the loop's type, converted silently if need be, and in the shape of the data."""
+        with np.errstate(all="ignore"):
+            array = np.asarray(self.inputs[argument], self.dtype)
+        if array.shape == self.shape:  # broadcasting would change the strides of axes of length 1
+            return array
+        try:
+            return np.broadcast_to(array, self.shape)
+        except ValueError:
+            raise errors.misfit(self.name, argument, array.shape, self.shape) from None
+
+    def memory(self, argument: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return an output's memory: what was given, or else new, laid out like the data where it has its shape."""
+        if argument in self.outputs:
+            return self.outputs[argument]
+        like = next(iter(self.inputs))
+        view = np.asarray(self.inputs[like])
+        if self._library is None:
+            return large.new_output([view], dtype) if shape == view.shape else np.empty(shape, dtype)
+        order, pattern = ("K", self.given[like]) if shape == view.shape else ("C", None)
+        self._new[argument], new = self._library.empty(self.name, shape, dtype, order, pattern, self.given[like])
+        return new
+
+    def leave(self, argument: str, memory: np.ndarray) -> Any:
+        """Return what the caller gets for an output: what was given, or the new array, a scalar for a scalar."""
+        if argument not in self.outputs:
+            if self._library is not None:
+                return self._library.finish(self._new[argument], memory)
+            return memory if memory.ndim else memory[()]
+        if self._library is not None:
+            self._library.written(self.given[argument])
+        return self.given[argument]
+
+    def start(self, job: np.ndarray, arrays: Sequence[np.ndarray], key: job_cache.Key | None) -> None:
+        """Run a job on arrays, and keep it if they are the caller's own or were allocated for him."""
+        table = tuning.settings.tables[self.table]
+        given = [value if classify.is_array(value) else None for value in self.given.values()]
+        if (
+            key is not None
+            and self.shape
+            and all(
+                value is None or value.ctypes.data == array.ctypes.data
+                for value, array in zip(given, arrays, strict=True)
+            )
+        ):
+            job_cache.remember(key, job, arrays, given[len(self.inputs) :], table, self.parallel)
+        job_cache.start(job.ctypes.data, table, self.parallel)
+
+    def kernel(self) -> int:
+        """Return the address of the compiled kernel, and see to it that jobs can run."""
+        return compiler.for_job(self.name, self.dtype, self.table, self.parallel)
+
+
+def check_out(name: str, out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise what an output deserves that does not take a result of a shape and a type."""
+    if out.shape != shape:
+        raise errors.wrong_shape(name, out.shape, shape)
+    errors.check_cast(name, dtype, "out is", out.dtype)
+
+
+def shared(name: str, argument: str) -> ValueError:
+    """Return the error for an output that would be written over another argument."""
+    return ValueError(f"{name}: {argument} shares memory with another argument")
+
+
+def _refuse(name: str, argument: str, value: Any) -> None:
+    """Raise TypeError for an array that would come back as something else."""
+    plain = classify.is_array(value) and type(value).__array_ufunc__ is np.ndarray.__array_ufunc__
+    masked = "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)
+    if masked or (classify.kind(value) in ("override", "foreign") and not plain):
+        raise TypeError(
+            f"{name}: {argument} is a {classify.type_name(value)}; accepted are arrays of NumPy, PyTorch, JAX and "
+            "Dask, and of CuPy and Numba on a GPU: pass the array that it holds"
+        )
+
+
+def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Return an array, or a copy of it where writing `out` would change what is still to be read."""
+    same = array.ctypes.data == out.ctypes.data and array.strides == out.strides
+    if (same and array.dtype == out.dtype) or not np.may_share_memory(array, out):
+        return array
+    return array.copy()
+
+
+@hidden
+def call(
+    kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
+) -> Any:  # fmt: skip
+    """Run a function wherever its arguments are."""
+    inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
+    target = targets.chosen(target, name)
+    borrows = target == "parallel" and threads.must_borrow()
+    key = None if borrows or options else job_cache.key(name, inputs.values(), outputs.values(), target)
+    if key is not None and (results := job_cache.run(key, inputs.values(), outputs.values())) is not None:
+        return tuple(reversed(results)) if len(results) > 1 else results[0]
+    elsewhere = _elsewhere(name, {**inputs, **outputs}, target)
+    if elsewhere == "dask":
+        from .._dask import call as lazily
+
+        return lazily(name, inputs, outputs, target, **options)
+    if elsewhere == "cuda":
+        return cuda_target().fused(name, inputs, outputs, target, **options)
+    if borrows:
+        return threads.lend(functools.partial(call, **options), kind, name, inputs, outputs, target)
+    return kind(name, inputs, outputs, target, **options).run(key)
+
+
+@hidden
+def explain(
+    kind: type[Pass], name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
+) -> Explanation:  # fmt: skip
+    """Say where `call` would run, or raise what it would."""
+    inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
+    target = targets.chosen(target, name)
+    elsewhere = _elsewhere(name, {**inputs, **outputs}, target)
+    if elsewhere == "dask":
+        return Explanation(
+            "serial", "plain", {"parallel": "Dask runs each block as a call of its own, when it computes"}
+        )
+    if elsewhere == "cuda":
+        _, refused = cuda_target().describe_fused(name, inputs, outputs, target, **options)
+        return Explanation("cuda", "plain", refused)
+    return kind(name, inputs, outputs, target, **options).explain()
+
+
+def _elsewhere(name: str, given: Arguments, target: str | None) -> str | None:
+    """Return "dask" or "cuda" for a call that does not run on arrays in host memory, else None."""
+    values = list(given.values())
+    host_libraries.libraries_of(name, given, values)  # a tracer of JAX would not even say where it is
+    if any(type(value).__module__.startswith("dask.array") for value in values):
+        return "dask"
+    return "cuda" if target == "cuda" or any_on_gpu(values, {classify.kind(value) for value in values}) else None

@@ -1,0 +1,262 @@
+"""Sums per unit in one pass: how many elements were positive, and the gradient of the slope.
+
+What is summed is in `_formulas`, and the kernels are in `_sum_kernels`. Here is how a call becomes jobs. Each piece of
+work has sums of its own, which are added in one order, so that the result does not depend on the number of threads.
+"""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from .._arrays import classify
+from .._kernels.records import CYCLE, LINE, PLAIN, RUN_CYCLE_UNIT, RUN_UNIT, STREAM
+from .._operations import DATA, SUMMED, WRITTEN, sums_of
+from .._runtime import tuning
+from .._runtime.jobs import coalesce, describe
+from . import job_cache
+from .passes import Pass, apart
+
+#: Bytes of sums that stay in the L2 cache beside a stream over all rows, and in the L1 cache beside parts of rows.
+CYCLE_BYTES, PANEL_BYTES = 1 << 20, 1 << 14
+#: Rows that at least share a row of sums, which is then a small part of the memory that the pass moves.
+ROWS = 64
+#: Bytes of data in a piece of work, which has sums of its own.
+PIECE_BYTES = 1 << 20
+#: Shorter runs behind a unit have a sum for each of their elements.
+SHORT = 64
+
+COUNT = np.dtype(np.int64)
+
+
+class _Axis(NamedTuple):
+    extent: int
+    strides: tuple[int, ...]
+
+
+def _join(axes: Sequence[_Axis], operands: int) -> list[_Axis]:
+    """Return the same elements with as few axes as possible."""
+    rows = [[axis.strides[k] for axis in axes] for k in range(operands)]
+    extents, joined = coalesce([axis.extent for axis in axes], rows, ordered=True)
+    return [_Axis(extent, tuple(row[k] for row in joined)) for k, extent in enumerate(extents)]
+
+
+def _times(axis: _Axis, count: int) -> tuple[int, ...]:
+    return tuple(step * count for step in axis.strides)
+
+
+def _zeros(shape: tuple[int, ...], kind: np.dtype, after: int = 0) -> np.ndarray:
+    """Return zeros that begin so many bytes after the start of a cache line."""
+    nbytes = math.prod(shape) * kind.itemsize
+    memory = np.zeros(nbytes + 2 * LINE, np.uint8)
+    start = -memory.ctypes.data % LINE + after
+    return memory[start : start + nbytes].view(kind).reshape(shape)
+
+
+def axis_of(name: str, axis: Any, ndim: int) -> int | None:
+    """Return the axis of the units, counted from the first; None for one sum of all."""
+    if axis is None:
+        return None
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{name}: axis must be an integer or None, not {classify.type_name(axis)}") from None
+    if not -ndim <= axis < ndim:
+        raise np.exceptions.AxisError(axis, ndim, f"{name}: axis")
+    return int(axis % ndim)
+
+
+def argument_of(given: Mapping[str, Any]) -> str:
+    """Return the name of the argument that takes the sums."""
+    return "counts" if "counts" in given else "slope_out" if "slope_out" in given else "out"
+
+
+def check_sums(name: str, argument: str, into: Any, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise what an output deserves that does not take sums of a shape and a type; `what` is what to call it."""
+    if into.shape != shape:
+        raise ValueError(f"{name}: {argument} has shape {into.shape}; it must have {shape}")
+    if into.dtype != COUNT if dtype == COUNT else not np.can_cast(dtype, into.dtype, "same_kind"):
+        wanted = "int64" if dtype == COUNT else f"a type that holds {dtype}"
+        raise TypeError(f"{name}: {argument} must be of {wanted}, not {what}")
+
+
+class SumPass(Pass):
+    """A pass with sums per unit: along `axis`, or one for all with ``axis=None``."""
+
+    functions: ClassVar = {
+        "relu_with_counts": "relu", "leaky_relu_with_counts": "leaky_relu", "count_active": "relu",
+        "leaky_relu_slope_grad": "leaky_relu_backward", "leaky_relu_backward_with_slope_grad": "leaky_relu_backward",
+    }  # fmt: skip
+
+    def writes(self) -> bool:
+        return self.name in WRITTEN
+
+    def check(self) -> None:
+        super().check()
+        self.axis = axis_of(self.name, self.options["axis"], len(self.shape))
+        self.counts = "grad" not in SUMMED[self.name]
+        self.argument = argument_of(self.given)
+        self.result_shape = () if self.axis is None else (self.shape[self.axis],)
+        self.result_dtype = COUNT if self.counts else self.dtype
+        into = self.outputs.get(self.argument)
+        if into is None:
+            if self.argument == "counts":
+                raise TypeError(f"{self.name}: counts must be an array, not NoneType")
+            return
+        check_sums(self.name, self.argument, into, classify.type_name(into), self.result_shape, self.result_dtype)
+        self.check_apart(self.argument, into)
+
+    def run(self, key: job_cache.Key | None = None) -> Any:
+        sums = self.memory(self.argument, self.result_shape, self.result_dtype)
+        if not self.writes():
+            self._put(sums, self._total(self.views))
+            return self.leave("out", sums)
+        out = self.memory("out", self.shape, self.dtype)
+        result = self.writable(out)
+        total = self._total([*(apart(view, result) for view in self.views), result])
+        if result is not out:
+            self._put(out, result)
+        if self.argument == "counts":
+            sums += total
+            self.leave("counts", sums)
+            return self.leave("out", out)
+        self._put(sums, total)
+        return self.leave("out", out), self.leave(self.argument, sums)
+
+    def _put(self, where: np.ndarray, values: np.ndarray) -> None:
+        with np.errstate(all="ignore"):
+            np.copyto(where, values, casting="unsafe")
+
+    def _total(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        """Run over views of one shape, the output last, and return the sums."""
+        if not views[0].size:
+            return np.zeros(self.result_shape, self.result_dtype)
+        axes = self._axes(views)
+        if axes is None:  # of contiguous arrays there are three at most
+            plain = [np.ascontiguousarray(view) for view in views]
+            total = self._total(plain)
+            if self.writes():
+                np.copyto(views[-1], plain[-1])
+            return total
+        outer, units, inner = axes
+        columns = units.extent * inner.extent
+        # What is behind a unit joins it, where neither has gaps, and few or short runs are better than many
+        joins = inner.extent == 1 or units.extent == 1 or units.strides == _times(inner, inner.extent)
+        if joins and inner.extent < SHORT and (inner.extent == 1 or outer.extent >= ROWS):
+            along = units.strides if inner.extent == 1 else inner.strides
+            ways = self._by_cycles if self._dense(outer, columns, along) else self._by_columns
+            sums = ways(views, outer, _Axis(columns, along))
+            sums = [each.reshape(-1, units.extent, inner.extent).transpose(1, 0, 2) for each in sums]
+        else:
+            sums = self._by_runs(views, outer, units, inner)
+        kind = COUNT if self.counts else None
+        with np.errstate(all="ignore"):
+            # Pairwise, as NumPy sums along contiguous memory
+            totals = [np.ascontiguousarray(each.reshape(units.extent, -1)).sum(-1, dtype=kind) for each in sums]
+            total = totals[0]
+            if len(totals) > 1:  # of an infinite sum, what is lost is NaN
+                total = np.where(np.isfinite(total), total + totals[1], total)
+        result: np.ndarray = total.reshape(self.result_shape)
+        return result
+
+    def _axes(self, views: Sequence[np.ndarray]) -> tuple[_Axis, _Axis, _Axis] | None:
+        """Return the axes before, along and behind the units, as they lie in memory, or None for more than one each."""
+        order = sorted(range(len(self.shape)), key=lambda axis: -abs(views[-1].strides[axis]))
+        axes = [_Axis(self.shape[axis], tuple(view.strides[axis] for view in views)) for axis in order]
+        single = _Axis(1, (0,) * len(views))
+        if self.axis is None:
+            joined = [single, single, *_join(axes, len(views))]
+            return (joined[-2], single, joined[-1]) if len(joined) <= 4 else None
+        place = order.index(self.axis)
+        before, behind = _join(axes[:place], len(views)), _join(axes[place + 1 :], len(views))
+        if len(before) > 1 or len(behind) > 1:
+            return None
+        return (before or [single])[0], axes[place], (behind or [single])[0]
+
+    def _dense(self, outer: _Axis, columns: int, along: Sequence[int]) -> bool:
+        """Say whether rows follow each other without gaps, and their sums stay in the cache."""
+        size = self.dtype.itemsize
+        steps = zip((*SUMMED[self.name], "out"), outer.strides, along)
+        return columns * sum(kind.itemsize for kind in self._kinds()) <= CYCLE_BYTES and all(
+            (far, near) == ((size * columns, size) if argument in (*DATA, "out") else (0, 0))
+            for argument, far, near in steps
+        )
+
+    def _kinds(self) -> list[np.dtype]:
+        return sums_of(self.name, self.dtype)
+
+    def _by_cycles(self, views: Sequence[np.ndarray], outer: _Axis, column: _Axis) -> list[np.ndarray]:
+        """A sum for every column, in one stream over all rows."""
+        size, n = self.dtype.itemsize, outer.extent * column.extent
+        lanes = LINE // size
+        period = column.extent * -(-lanes // column.extent)  # a line of sums must not meet itself
+        block = min(n, max(PIECE_BYTES // size, ROWS * period))
+        pieces = -(-n // block)
+        head = -views[-1].ctypes.data % LINE // size if self.writes() else 0  # elements before the first line
+        sums = [_zeros((pieces, period + lanes), kind, -head * kind.itemsize % LINE) for kind in self._kinds()]
+        addresses = [view.ctypes.data for view in views]
+        strides = [(0, step) for step in column.strides]
+        into = [(each.strides[0], CYCLE) for each in sums]
+        self._start(RUN_CYCLE_UNIT, (1, n), (1, block), addresses, strides, sums, into, period)
+        with np.errstate(all="ignore"):
+            for each in sums:  # what a line at the end of a cycle has beyond it belongs to the beginning
+                each[:, :lanes] += each[:, period:]
+        return [each[:, :period].reshape(-1, column.extent) for each in sums]
+
+    def _by_columns(self, views: Sequence[np.ndarray], outer: _Axis, column: _Axis) -> list[np.ndarray]:
+        """A sum for every column, a part of a row at a time, and one row of sums for some rows."""
+        kinds = self._kinds()
+        panel = min(column.extent, PANEL_BYTES // sum(kind.itemsize for kind in kinds))
+        pieces = max(1, outer.extent // max(ROWS, PIECE_BYTES // (panel * self.dtype.itemsize)))
+        rows = outer.extent // pieces
+        sums = [_zeros((pieces + 1, column.extent), kind) for kind in kinds]
+        for start, count, height in ((0, pieces, rows), (pieces * rows, 1, outer.extent - pieces * rows)):
+            if height:
+                strides = [(height * step, step, last) for step, last in zip(*(a.strides for a in (outer, column)))]
+                addresses = [view.ctypes.data + start * step for view, step in zip(views, outer.strides, strict=True)]
+                parts = [each[pieces if start else 0 :] for each in sums]
+                into = [(each.strides[0], 0, each.itemsize) for each in sums]
+                extents, blocks = (count, height, column.extent), (1, height, panel)
+                self._start(RUN_UNIT, extents, blocks, addresses, strides, parts, into)
+        return sums
+
+    def _by_runs(self, views: Sequence[np.ndarray], outer: _Axis, units: _Axis, inner: _Axis) -> list[np.ndarray]:
+        """A sum for every run of elements behind a unit, or for each of its pieces; the units first."""
+        most = PIECE_BYTES // self.dtype.itemsize
+        pieces = -(-inner.extent // most)
+        length = inner.extent // pieces
+        sums = [np.zeros((outer.extent, units.extent, pieces + 1), kind) for kind in self._kinds()]
+        for start, count, n in ((0, pieces, length), (pieces * length, 1, inner.extent - pieces * length)):
+            if n:
+                addresses = [view.ctypes.data + start * step for view, step in zip(views, inner.strides, strict=True)]
+                parts = [each[..., pieces if start else 0 :] for each in sums]
+                axes = [outer, units, _Axis(count, _times(inner, n)), _Axis(n, inner.strides)]
+                blocks, into = [1, 1, 1, n], [[*each.strides, 0] for each in sums]
+                if count == 1:
+                    del axes[2], blocks[1]
+                    blocks[1] = max(1, most // n)
+                    into = [[*each.strides[:2], 0] for each in sums]
+                strides = list(zip(*(axis.strides for axis in axes), strict=True))
+                extents = [axis.extent for axis in axes]
+                self._start(RUN_UNIT, extents, blocks, addresses, strides, parts, into)
+        return [each.transpose(1, 0, 2) for each in sums]
+
+    def _start(
+        self, run_unit: int, extents: Sequence[int], blocks: Sequence[int], addresses: Sequence[int],
+        strides: Sequence[Sequence[int]], sums: Sequence[np.ndarray], into: Sequence[Sequence[int]], *rest: int,
+    ) -> None:  # fmt: skip
+        """Run a job whose sums have the strides `into`."""
+        kernel = self.kernel()
+        table = tuning.settings.tables[self.table]
+        inputs = len(SUMMED[self.name])
+        addresses = [*addresses[:inputs], *(each.ctypes.data for each in sums), *addresses[inputs:]]
+        strides = [*strides[:inputs], *into, *strides[inputs:]]
+        wanted = self.streaming and self.writes() and strides[-1][-1] == self.dtype.itemsize
+        streaming = STREAM if wanted else PLAIN
+        job = describe(
+            int(table[run_unit]), kernel, self.dtype.itemsize, streaming, extents, blocks, addresses, strides
+        )  # fmt: skip
+        job = np.concatenate([job, np.array(rest, np.int64)])
+        job_cache.start(job.ctypes.data, table, self.parallel)

@@ -1,0 +1,113 @@
+"""The kernel that writes or reads one bit per element beside its arrays: one thread for eight elements and their byte.
+
+So no two threads share a byte, and neither atomic operations, nor votes of a warp, nor a protocol for the end of the
+array are needed. With a vote of 32 lanes, lane k would hold the bits of elements that lie a vector apart, because
+each lane loads 16 bytes: float32 would take four votes and a transposition to put its bits in order. Here a
+warp reads 1 KiB of float32, all of each 32-byte sector, and its 32 bytes of mask are one sector. The price is that
+each of the two vectors of a float32 thread is half a sector, and the other half comes with the next instruction:
+the first-level cache joins the loads and the second-level one the stores. What that costs has not been measured yet.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .access import applier, compute_type, loader, packer, storer, unpacker, unraveler
+from .kernels import Spec
+from .numba_cuda import cuda, types
+
+#: Which formula computes the values of each function. The bits are always those of the formula `active`.
+VALUES = {
+    "relu_with_mask": "relu",
+    "leaky_relu_with_mask": "leaky_relu",
+    "relu_backward_from_mask": "relu_backward_from_mask",
+    "leaky_relu_backward_from_mask": "leaky_relu_backward_from_mask",
+}
+
+
+class MaskSpec(NamedTuple):
+    """What a kernel with a mask is compiled for. As `Spec`, whose caches it shares: their names differ.
+
+    One operand's role is "bits" if the mask is read; if none is, the mask is written.
+    """
+
+    name: str
+    loop: str
+    roles: tuple[str, ...]
+    stored: tuple[str, ...]
+    out: str
+    #: Elements of one access: as many as 16 bytes hold if all arrays are contiguous, aligned and of the loop's type.
+    width: int
+    #: Axes, in C order, as the bits are; at least 1.
+    axes: int
+
+    def of_role(self, role):
+        """Return the types of the operands that have a role."""
+        return Spec.of_role(self, role)
+
+    def argument_types(self) -> tuple[Any, ...]:
+        """Return the Numba types of the kernel's arguments."""
+        word, inputs = types.int64, len(self.of_role("array"))
+        scalars = types.UniTuple(compute_type(self.loop), len(self.of_role("scalar")))
+        per_axis, per_array = types.UniTuple(word, self.axes), types.UniTuple(word, inputs + 1)
+        uniforms = types.UniTuple(word, len(self.of_role("uniform")))
+        strides = types.UniTuple(per_axis, inputs + 1)
+        return types.UniTuple(word, inputs), word, word, word, word, per_axis, strides, per_array, uniforms, scalars
+
+    def python_kernel(self):
+        """Return the kernel as a Python function, for `cuda.jit` or for `cuda.compile`."""
+        return _masked(self)
+
+
+def _masked(spec):
+    arrays, writes = spec.of_role("array"), "bits" not in spec.roles
+    # the row of bits comes after those of the arrays
+    order = tuple(
+        ("array", len(arrays)) if role == "bits" else (role, spec.roles[:k].count(role))
+        for k, role in enumerate(spec.roles)
+    )
+
+    def batch(width, count):
+        lanes = width * count
+        return (
+            loader(arrays, spec.loop, (width,) * len(arrays), count),
+            applier(VALUES[spec.name], spec.loop, order, lanes),
+            storer(spec.out, spec.loop, width, count),
+            packer(spec.loop, lanes),
+            unpacker(spec.loop, lanes),
+        )
+
+    load, apply, store, pack, unpack = batch(spec.width, 8 // spec.width)
+    load_one, apply_one, store_one, pack_one, unpack_one = batch(1, 1)
+    uniform = spec.of_role("uniform")
+    load_uniforms = loader(uniform, spec.loop, (1,) * len(uniform), 1)
+    load_byte, store_byte = loader(("B",), "q", (1,), 1), storer("B", "q", 1, 1)
+    find = unraveler(len(arrays) + 1, spec.axes)
+    last, inner, several = len(arrays), spec.axes - 1, spec.axes > 1
+
+    def masked(places, out, mask, mask_step, n, shape, strides, steps, uniforms, scalars):
+        # `strides`: those of each array along each axis; `steps`: from one access of a batch to the next
+        fixed = load_uniforms(uniforms, 0, 0)
+        byte = np.int64(cuda.blockIdx.x) * np.int64(cuda.blockDim.x) + np.int64(cuda.threadIdx.x)
+        while byte * 8 < n:
+            index, place = byte * 8, byte * mask_step
+            bits = np.int64(0) if writes else load_byte((mask,), place, 0)[0][0]
+            if index + 8 <= n and (not several or index % shape[inner] + 8 <= shape[inner]):
+                here = find(index, shape, strides)
+                loaded = load(places, here, steps)
+                if writes:
+                    bits = pack(loaded[0], 0)
+                store(out, here[last], steps[last], apply(loaded + (unpack(bits, 0),), fixed, scalars))  # noqa: RUF005
+            else:
+                for k in range(min(np.int64(8), n - index)):
+                    here = find(index + k, shape, strides)
+                    loaded = load_one(places, here, 0)
+                    if writes:
+                        bits |= pack_one(loaded[0], k)
+                    row = unpack_one(bits, k)
+                    store_one(out, here[last], 0, apply_one(loaded + (row,), fixed, scalars))  # noqa: RUF005
+            if writes:
+                store_byte(mask, place, 0, (bits,))
+            byte += np.int64(cuda.gridDim.x) * np.int64(cuda.blockDim.x)
+
+    return masked

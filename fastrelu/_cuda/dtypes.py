@@ -1,0 +1,80 @@
+"""Which loop a call uses: NumPy's own rules, remembered."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ufuncs
+from .._arrays import ml_bfloat16
+
+#: One type character per type, where NumPy has a name per C type.
+_CODES = {
+    "b1": "?", "i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q", "u8": "Q",
+    "f2": "e", "f4": "f", "f8": "d",
+}  # fmt: skip
+
+
+#: Types met before. Others may be known later, bfloat16 when somebody has imported it.
+_known: dict[np.dtype, str] = {}
+
+
+def code_of(dtype: np.dtype) -> str | None:
+    """Return the type character that kernels know; None for a type without a loop."""
+    found = _known.get(dtype)
+    if found is None:
+        bfloat16 = ml_bfloat16.bfloat16()
+        if bfloat16 is not None and dtype == bfloat16:  # to NumPy, float64 is equal to None
+            found = "E"
+        elif dtype.isnative:
+            found = _CODES.get(f"{dtype.kind}{dtype.itemsize}")
+        if found is not None:
+            _known[dtype] = found
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _resolve(name: str, kinds: tuple[Any, ...], signature: Any, casting: Any) -> np.dtype:
+    dtype: np.dtype = ufuncs.of(name).resolve_dtypes(
+        (*kinds, None), **({"signature": signature} if signature else {}), casting=casting
+    )[-1]
+    return dtype
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Say whether a type is one of floating-point numbers; to NumPy, bfloat16 is of no kind."""
+    return code_of(dtype) in ("e", "E", "f", "d")
+
+
+def loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: Mapping[str, Any]) -> np.dtype:
+    """Return the type in which NumPy would compute; raise TypeError where it would.
+
+    `kinds` are dtypes, and `int` or `float` for Python's own numbers.
+    """
+    return _loop_dtype(name, kinds, out, kwargs) if kwargs else _usual_loop_dtype(name, tuple(kinds), out)
+
+
+@functools.lru_cache(maxsize=4096)
+def _usual_loop_dtype(name: str, kinds: tuple[Any, ...], out: np.dtype | None) -> np.dtype:
+    return _loop_dtype(name, kinds, out, {})
+
+
+def _loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: Mapping[str, Any]) -> np.dtype:
+    casting = kwargs.get("casting", "same_kind")
+    _, kwargs = ml_bfloat16.spelled_out(ufuncs.of(name), (), kwargs)
+    signature = kwargs.get("signature")
+    if kwargs.get("dtype") is not None:
+        if signature is not None:
+            raise TypeError(f"{name}: cannot specify both 'signature' and 'dtype'")
+        signature = (None,) * len(kinds) + (np.dtype(kwargs["dtype"]),)
+    if isinstance(signature, list):
+        signature = tuple(signature)
+    loop = _resolve(name, tuple(ml_bfloat16.strong(kinds)), signature, casting)
+    if out is not None and not np.can_cast(loop, out, casting):
+        raise TypeError(f"{name}: the result is of dtype {loop}, which does not cast to out of dtype {out} ({casting})")
+    for kind in (*kinds, None):
+        source, target = (loop, out) if kind is None else (kind, loop)
+        if isinstance(source, np.dtype) and target is not None and is_float(source) and not is_float(target):
+            raise TypeError(f"{name}: casting={casting!r} from {source} to {target} is not supported on a GPU")
+    return loop

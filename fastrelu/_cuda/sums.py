@@ -1,0 +1,200 @@
+"""Calls of the functions with sums, on device arrays, and their launches."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._call import sums as _sums
+from .._operations import SUMMED, WRITTEN
+from .._runtime.jobs import coalesce
+from . import passes, settings
+from .access import VECTOR_BYTES
+from .arguments import new
+from .bitmask import _code
+from .elementwise import _limit, _number, vector_lanes, write_apart
+from .grids import broadcast, flat_grid
+from .launcher import prepared
+from .numba_cuda import cuda
+from .sum_kernels import SUM_BYTES, SumSpec
+from .view import View
+
+#: Elements of an access at most: each has a sum of its own, in registers, if neighbours are of different units.
+MOST_LANES = 8
+
+
+class SumPass(passes.Pass):
+    """A pass on device arrays with sums per unit: along `axis`, or one for all with ``axis=None``."""
+
+    functions: ClassVar = _sums.SumPass.functions
+
+    def writes(self) -> bool:
+        return self.name in WRITTEN
+
+    def idle(self) -> bool:
+        return 0 in self.shape and (self.argument == "counts" or 0 in self.result_shape)
+
+    def check(self) -> None:
+        super().check()
+        self.axis = _sums.axis_of(self.name, self.options["axis"], len(self.shape))
+        self.argument = _sums.argument_of(self.given)
+        self.result_shape = () if self.axis is None else (self.shape[self.axis],)
+        self.result_dtype = self.loop if "grad" in SUMMED[self.name] else _sums.COUNT
+        into = self.outputs.get(self.argument)
+        if into is not None:
+            what = f"a {self.library.label} of dtype {into.dtype}"
+            _sums.check_sums(self.name, self.argument, into, what, self.result_shape, self.result_dtype)
+            self.check_apart(self.argument)
+        elif self.argument == "counts":
+            raise TypeError(f"{self.name}: counts must be an array, not NoneType")
+
+    def run(self) -> Any:
+        result = self.memory(self.argument, self.result_shape, self.result_dtype)
+        if self.argument in self._new and result.dtype != self.result_dtype:
+            raise TypeError(f"{self.name}: the result is of dtype {self.result_dtype}, which JAX holds only with x64")
+        out = self.memory("out", self.shape, self.loop) if self.writes() else None
+        # With another output, strides and alignment can be others, and with them the number of sums: enough for all
+        nbytes = scratch_bytes(self.name, self.loop, self.shape, self.axis)
+        scratch = new(self.name, self.library, (nbytes,), np.dtype("B"), "C", self.data)[1] if nbytes else None
+        between = scratch.pointer if scratch else 0
+
+        def write(target: View | None) -> None:
+            launch(self.name, self.loop, self.operands, target, self.axis, result, between, self.stream)
+
+        if out is None:
+            self.launch(lambda: write(None))
+        else:
+            self.launch(lambda: write_apart(self.name, self.library, self.views, out, self.stream, write))
+        if scratch:  # in use until the launches are done, as the inputs are
+            self.views.append(scratch)
+        if self.argument == "out":
+            return self.leave("out")
+        results = self.leave("out"), self.leave(self.argument)
+        return results[0] if self.argument == "counts" else results
+
+
+class StagedSumPass(_sums.SumPass):
+    """A pass on host arrays, of which the GPU gets some rows at a time; the sums of these are added in order."""
+
+    def check(self) -> None:
+        super().check()
+        if self.dtype.name == "bfloat16":
+            raise TypeError(f"{self.name}: Numba copies no bfloat16 to a GPU; pass arrays that are there")
+
+    def _total(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        total = np.zeros(self.result_shape, _sums.COUNT if self.counts else np.float64)
+        if not self.shape or not views[0].size:
+            return self._sums_of(views) if views[0].size else total
+        most = max(1, settings.STAGING_BYTES * self.shape[0] // (views[0].size * self.dtype.itemsize))
+        for start in range(0, self.shape[0], most):
+            rows = slice(start, start + most)
+            with np.errstate(all="ignore"):
+                total[rows if self.axis == 0 else ...] += self._sums_of([view[rows] for view in views])
+        return total
+
+    def _sums_of(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        """Copy arrays to the GPU, run there, copy the output back, and return the sums."""
+        inputs = {
+            argument: view.flat[0] if k and not any(view.strides) else cuda.to_device(np.ascontiguousarray(view))
+            for k, (argument, view) in enumerate(zip(self.inputs, views, strict=False))
+        }
+        shape = () if self.axis is None else (views[0].shape[self.axis],)
+        sums = cuda.to_device(np.zeros(shape, _sums.COUNT if self.counts else np.float64))
+        outputs = {"out": sums}
+        if self.writes():
+            out = cuda.to_device(np.empty(views[0].shape, self.dtype))
+            outputs = {"out": out, self.argument: sums}
+        SumPass(self.name, inputs, outputs, axis=self.axis).run()
+        if self.writes():
+            views[-1][...] = out.copy_to_host()
+        result: np.ndarray = sums.copy_to_host()
+        return result
+
+
+def stages_of(columns: int, length: int) -> list[int]:
+    """Return how many sums each launch leaves for each unit, for columns of `length` accesses; the last leaves one.
+
+    A column is a unit, or as many units as a vector holds.
+    """
+    slots = min(-(-length // settings.SUM_TERMS), -(-settings.SUM_THREADS // max(1, columns)))
+    stages = [max(1, slots)]
+    while stages[-1] > 1:
+        stages.append(-(-stages[-1] // settings.SUM_FOLD))
+    return stages
+
+
+def scratch_bytes(name: str, loop: np.dtype, shape: tuple[int, ...], axis: int | None) -> int:
+    """Return the bytes of memory for sums between launches, whichever way these go over the data."""
+    units = 1 if axis is None else shape[axis]
+    length, width, sums = math.prod(shape) // max(1, units), VECTOR_BYTES // loop.itemsize, _kinds(name, loop)
+    ways = ((units, length), (units, -(-length // width)), (-(-units // width), length))
+    return max(units * sum(stages_of(*way)[:-1]) for way in ways) * SUM_BYTES * len(sums)
+
+
+def _kinds(name: str, loop: np.dtype) -> str:
+    """Return the types of a function's sums: a count, a sum, or a sum and what rounding has lost of it."""
+    if "grad" not in SUMMED[name]:
+        return "q"
+    return "dd" if loop == np.float64 else "d"
+
+
+def launch(
+    name: str, loop: np.dtype, operands: Sequence[Any], out: View | None, axis: int | None, result: View,
+    scratch: int, stream: int,
+) -> None:  # fmt: skip
+    """Launch the pass over the data, whose first operand is an array, and those over its sums."""
+    inputs = [view for view in operands if isinstance(view, View)]
+    arrays, shape = inputs if out is None else [*inputs, out], inputs[0].shape
+    rows = [broadcast(view.shape, view.strides, shape) for view in arrays]
+    units, unit_steps, others = 1, [0] * len(rows), shape
+    if axis is not None:
+        units, unit_steps, others = shape[axis], [row[axis] for row in rows], shape[:axis] + shape[axis + 1 :]
+        rows = [row[:axis] + row[axis + 1 :] for row in rows]
+    extents, steps = coalesce(others, rows)
+    # Neighbours in the memory of the last array, which is the output if there is one
+    nearer = [abs(step) for step in reversed(unit_steps)] < [abs(row[-1]) for row in reversed(steps) if row]
+    across = units > 1 and (not extents or nearer)
+    extents, steps = list(extents or [1]), [list(row or [0]) for row in steps]
+    if across:
+        lanes = vector_lanes(arrays, loop, units, unit_steps, steps)
+    else:
+        between = [[step, *row[:-1]] for step, row in zip(unit_steps, steps, strict=True)]
+        lanes = vector_lanes(arrays, loop, extents[-1], [row[-1] for row in steps], between)
+    if across and max(lanes) > MOST_LANES:
+        lanes = (1,) * len(arrays)
+    width = max(lanes)
+    if not across:
+        extents[-1] //= width
+        steps = [[*row[:-1], row[-1] * each] for row, each in zip(steps, lanes, strict=True)]
+    columns, length = units // width if across else units, math.prod(extents)
+    roles = tuple("array" if isinstance(view, View) else "scalar" for view in operands)
+    stored = tuple(_code(view.dtype) if isinstance(view, View) else "" for view in operands)
+    kinds, written = _kinds(name, loop), "" if out is None else _code(out.dtype)
+    spec = SumSpec(
+        name, _code(loop), roles, stored, written, len(extents), kinds, across, lanes[: len(inputs)],
+        settings.SUM_LOADS,
+    )  # fmt: skip
+    pointers = [view.pointer for view in inputs]
+    scalars = [_number(value, loop) for value in operands if not isinstance(value, View)]
+    stages, size = stages_of(columns, length), SUM_BYTES * len(kinds)
+    for slots, following in itertools.zip_longest(stages, stages[1:]):
+        target, step = scratch, 0
+        if following is None:
+            target, step = result.pointer, result.strides[0] if axis is not None else 0
+            spec = spec._replace(result=_code(result.dtype), adds=name.endswith("with_counts"))
+        grid = flat_grid(columns * slots, settings.BLOCK, 1, _limit())
+        prepared(spec)(
+            grid, stream, result.device, *pointers, 0 if out is None else out.pointer, target, step, units, length,
+            slots, *unit_steps, *extents, *(each for row in steps for each in row), *scalars,
+        )  # fmt: skip
+        # The next launch reads what this one leaves: the sums of a unit, and beside each what was lost of it
+        parts = len(kinds)
+        spec = SumSpec(
+            "fold", kinds[0], ("array",) * parts, tuple(kinds), "", 1, kinds, across, (1,) * parts,
+            settings.SUM_FOLD_LOADS,
+        )  # fmt: skip
+        pointers, scratch = [scratch + SUM_BYTES * k for k in range(parts)], scratch + units * slots * size
+        columns, out, scalars, length, extents = units, None, [], slots, [slots]
+        unit_steps, steps = [size if across else slots * size] * parts, [[units * size if across else size]] * parts

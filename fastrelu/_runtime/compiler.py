@@ -1,0 +1,206 @@
+"""Compiling on demand: what the entry point calls when a loop is not there yet. Imports Numba when it runs."""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .._kernels.records import (
+    ALLOWED,
+    KERNEL,
+    LARGE,
+    LAUNCHER,
+    LOOP,
+    OWNER,
+    RUN_CYCLE_UNIT,
+    RUN_FLAT_UNIT,
+    RUN_JOB,
+    RUN_UNIT,
+    WANTS,
+)
+from .._operations import MASKED, SUMMED
+from .._versions import needed
+from . import interpreted, targets, threads, tuning
+from .native import flags_kept, keep
+
+T = TypeVar("T")
+
+Slots = list[tuple[str, str, np.ndarray]]
+
+#: Each loop of each ufunc: operation, type and the words that the loop reads.
+slots: Slots = []
+
+
+def _kept(build: Callable[..., Any]) -> Callable[..., int]:
+    """Make a function return the address of what it builds, which is built once and stays."""
+
+    @functools.cache
+    def address_of(*args: Any) -> int:
+        compiled = build(*args)
+        keep(compiled)
+        address: int = compiled.address
+        return address
+
+    return address_of
+
+
+@_kept
+def kernel_address(operation: str, dtype: np.dtype) -> Any:
+    """Return the address of a kernel, compiled if need be. The caller holds Numba's compiler lock.
+
+    The types `l` and `q` are one to Numba, and equal.
+    """
+    with needed("numba"):
+        if operation in MASKED:
+            from .._kernels.bitmask import build
+        elif operation in SUMMED:
+            from .._kernels.sums import build
+        else:
+            from .._kernels.elementwise import build
+    return build(operation, dtype)
+
+
+@_kept
+def _inner_loop() -> Any:
+    with needed("numba"):
+        from .._kernels import loop
+
+    return loop.build_inner_loop()
+
+
+@_kept
+def _part(place: int) -> Any:
+    with needed("numba"):
+        from .._kernels import loop
+
+    return loop.build(place)
+
+
+@flags_kept()
+def compile_slot(slots: Slots, index: int) -> None:
+    """Make the loop of a slot ready to run, or fetch the part of the driver that it asks for."""
+    if index < 0:
+        raise RuntimeError("fastrelu: a compiled loop asks again and again for what it has got; please report it")
+    operation, kind, slot = slots[index]
+    target = targets.of_loops()
+    # Read once: other threads' calls of the same loop write their own wishes here. One that is lost so is made again.
+    wanted, slot[WANTS] = int(slot[WANTS]), 0
+    if wanted == OWNER:
+        threads.own()
+        return
+    if wanted == LAUNCHER:
+        threads.start_here()
+
+    def work() -> None:
+        if wanted:
+            provide(target, wanted)
+        if not slot[LOOP]:
+            slot[KERNEL] = kernel_address(operation, np.dtype(kind))
+            slot[LOOP] = _inner_loop()
+
+    try:
+        locked(work)
+    except Exception:
+        if not sys.is_finalizing():
+            raise
+        slot[LOOP] = interpreted.loop(operation, np.dtype(kind))
+
+
+def locked(work: Callable[[], T]) -> T:
+    """Compile something under Numba's compiler lock, out of reach of Ctrl-C.
+
+    An exception in the middle of filling Numba's tables of types would leave the process unable to compile anything.
+    So a thread of ours does the work. Ctrl-C ends the wait for it, at once, and what was being compiled is ready for
+    the next call.
+    """
+
+    @flags_kept()
+    def compiling() -> T:
+        threads.import_numba()
+        from numba.core.compiler_lock import global_compiler_lock
+
+        # Numba's own lock: a second one around it would invite a deadlock with a thread that compiles other code
+        with global_compiler_lock:
+            result = work()
+        threads.hold_numba()
+        return result
+
+    return compiling() if threads.compiling_here() else threads.elsewhere("fastrelu-compile", compiling)
+
+
+def provide(target: str, place: int) -> None:
+    """Compile a part of the driver for a target's table; the launcher, or forbid parallel runs where there is none.
+
+    The caller holds Numba's compiler lock.
+    """
+    table = tuning.settings.tables[target]
+    if place == LAUNCHER:
+        reason = threads.unavailable()
+        if reason is None and target == "auto":
+            reason = threads.pointless()
+        if reason is not None:
+            if target == "auto":
+                table[ALLOWED] = 0
+                provide(target, RUN_JOB)
+                return
+            threads.refuse(reason)
+        # Loading a cached function that calls parallel code needs the symbols of the running threading layer
+        threads.start()
+    if place in (LAUNCHER, RUN_JOB):
+        table[RUN_UNIT] = _part(RUN_UNIT)
+        table[RUN_JOB] = _part(RUN_JOB)
+    table[place] = _part(place)
+
+
+def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int:
+    """Make sure that a table can run a job, and return the kernel's address."""
+    table = tuning.settings.tables[target]
+    place = LAUNCHER if parallel else RUN_JOB
+    key = operation, dtype
+
+    def compile_kernel() -> None:
+        _jobs[key] = kernel_address(operation, dtype)
+
+    if key not in _jobs:
+        locked(compile_kernel)
+    part = _part_of(operation)
+    if not table[part]:
+        locked(lambda: provide(target, part))
+    if not table[RUN_JOB] or not table[place]:
+        if parallel:
+            threads.start_here()
+        locked(lambda: provide(target, place))
+    return _jobs[key]
+
+
+def _part_of(operation: str) -> int:
+    """Return the part of the driver that an operation's jobs need beside the common ones."""
+    return RUN_FLAT_UNIT if operation in MASKED else RUN_CYCLE_UNIT if operation in SUMMED else RUN_JOB
+
+
+#: Addresses of the kernels that jobs have used.
+_jobs: dict[tuple[str, np.dtype], int] = {}
+
+
+def warm(operation: str, dtype: np.dtype) -> None:
+    """Compile the kernel of an operation for a type, and the loop that calls it."""
+    locked(lambda: (kernel_address(operation, dtype), _inner_loop()))
+
+
+def warm_driver(operations: Sequence[str]) -> None:
+    """Compile what large arrays need, and what runs the units of some functions."""
+    threads.start_here()
+
+    def work() -> None:
+        from .._kernels import recycler
+
+        recycler.build()
+        for target in tuning.settings.tables:
+            provide(target, LARGE)
+            for part in {_part_of(operation) for operation in operations}:
+                provide(target, part)
+            provide(target, RUN_JOB if target == "serial" or threads.unavailable() else LAUNCHER)
+
+    locked(work)

@@ -1,0 +1,64 @@
+"""What runs a formula where nothing can be compiled any more: Python, an element at a time.
+
+While the interpreter ends, it calls finalisers, and imports nothing: a first call there finds no Numba. NumPy's loops
+cannot fail, and what was a result the moment before should not be an error then.
+"""
+
+import builtins
+import ctypes
+import importlib.util
+import types
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+
+from .._kernels.records import DONE
+from .._operations import OPERATIONS
+from . import native as _native
+
+_loop_type = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_size_t] * 4)
+
+
+def _code_of_formulas() -> types.CodeType | None:
+    """Return the code of a module that imports Numba, without running it; None where its loader has none."""
+    source: Any = importlib.util.find_spec("fastrelu._formulas")
+    get_code = getattr(source.loader, "get_code", lambda name: None)
+    code: types.CodeType | None = get_code(source.name)
+    return code
+
+
+_code = _code_of_formulas()
+
+
+def _formula(operation: str) -> Callable[..., Any]:
+    """Return a formula, with a decorator that does nothing."""
+    if _code is None:
+        raise ImportError("Numba cannot be imported any more")
+    numba = types.SimpleNamespace(vectorize=lambda function: function)
+    names: dict[str, Any] = {"__builtins__": {**vars(builtins), "__import__": lambda *_: numba}}
+    exec(_code, names)
+    formula: Callable[..., Any] = names[operation]
+    return formula
+
+
+def loop(operation: str, dtype: np.dtype) -> int:
+    """Return the address of a loop for an operation and a type, which stays."""
+    formula, count = _formula(operation), len(OPERATIONS[operation]) + 1
+    narrow = dtype.itemsize == 2 and dtype.kind not in "iu"
+    computed = np.dtype(np.float32) if narrow else dtype
+    words, memory = ctypes.POINTER(ctypes.c_int64), cast(Any, ctypes.c_char * dtype.itemsize)
+
+    def run(pointers: int, dimensions: int, strides: int, slot: int) -> int:
+        places = ctypes.cast(pointers, words)[:count]
+        steps = ctypes.cast(strides, words)[:count]
+        with _native.flags_kept(), np.errstate(all="ignore"):
+            for _ in range(ctypes.cast(dimensions, words)[0]):
+                cells = [np.ndarray(1, dtype, memory.from_address(place)) for place in places]
+                cells[-1][0] = formula(*(cell.astype(computed)[0] for cell in cells[:-1]))
+                places = [place + step for place, step in zip(places, steps, strict=True)]
+        return DONE
+
+    native = _loop_type(run)
+    _native.keep(native)
+    return ctypes.cast(native, ctypes.c_void_p).value or 0

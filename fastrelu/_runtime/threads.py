@@ -1,0 +1,403 @@
+"""What Numba's threading layer allows here: whether this process may run anything in parallel, and why not."""
+
+import contextlib
+import contextvars
+import ctypes
+import functools
+import importlib
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from .._kernels.records import ALLOWED, BUSY, LAUNCHER, OWNER, SHARED, TEAMS
+from . import targets, tuning
+from .native import Lock, flags_kept, thread_ident
+
+T = TypeVar("T")
+
+_forked_from_parallel = False
+_forked_from_main = True
+
+
+def layer() -> str | None:
+    """Return the name of the threading layer: the running one, else the one that Numba would start."""
+    import_numba()
+    from numba.np.ufunc import parallel
+
+    with contextlib.suppress(ValueError):  # not started yet
+        running: str = parallel.threading_layer()
+        return running
+    return _first_layer()
+
+
+@flags_kept()
+def _first_layer() -> str | None:
+    """Return the name of the threading layer that Numba would start."""
+    from numba.core import config
+
+    choice = str(config.THREADING_LAYER).lower()
+    if choice in ("tbb", "omp", "workqueue"):
+        candidates = [choice]
+    else:  # default, safe, threadsafe, forksafe: Numba narrows its order of preference by name
+        candidates = {
+            "threadsafe": ["tbb", "omp"], "forksafe": ["tbb", "workqueue", "omp"], "safe": ["tbb"],
+        }.get(choice, list(config.THREADING_LAYER_PRIORITY))  # fmt: skip
+    modules = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
+    for name in candidates:
+        try:
+            importlib.import_module(f"numba.np.ufunc.{modules[name]}")
+        except ImportError:
+            continue
+        return name
+    return None
+
+
+def thread_count() -> int:
+    """Return how many threads a parallel call from this thread would use."""
+    return int(import_numba().get_num_threads())
+
+
+_mine = threading.local()
+
+#: Bytes of stack of our own threads, in which Numba and LLVM compile: what main threads usually have.
+STACK_BYTES = 8 << 20
+_starting = Lock()
+
+
+@contextlib.contextmanager
+def own_stack() -> Iterator[None]:
+    """Give threads that are started in here a stack of our size; the program's own may be many and small."""
+    with _starting:
+        before = threading.stack_size(STACK_BYTES)
+        try:
+            yield
+        finally:
+            threading.stack_size(before)
+
+
+def started(name: str, function: Callable[..., object], *args: Any) -> bool:
+    """Run a function in a thread of ours; return False where no thread can be started any more."""
+    if sys.is_finalizing():  # Python 3.11 would wait for ever for the thread to begin
+        return False
+    try:
+        with own_stack():
+            threading.Thread(target=function, name=name, args=args).start()
+    except RuntimeError:  # a limit of the system, or the interpreter is shutting down
+        return False
+    return True
+
+
+def elsewhere(name: str, work: Callable[[], T]) -> T:
+    """Do in a thread of ours, if there can be one, what no signal may interrupt or what takes much stack."""
+    if getattr(_mine, "is_ours", False):
+        return work()
+    results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        _mine.is_ours = True
+        try:
+            results.put((work(), None))
+        except BaseException as failure:  # raised in the caller's thread below
+            results.put((None, failure))
+
+    if not started(name, run):
+        return work()
+    result, failure = results.get()
+    if failure is not None:
+        raise failure
+    value: T = result
+    return value
+
+
+_no_team: str | None = None
+
+
+def _room_for_team() -> bool:
+    """Say whether the system lets this process start a team of threads, and note why automatic calls do without.
+
+    OpenMP and tbb end the process when it does not. So as many threads are started and ended here; twice as many, since
+    the system counts an ended one for a moment longer. Natively: threads of Python may be greenlets, and take longer.
+    """
+    global _no_team
+    before, _no_team = _no_team, None
+    if sys.platform == "linux":
+        import_numba()
+        from numba.core import config
+
+        system = ctypes.CDLL(None)
+        count = 2 * (config.NUMBA_NUM_THREADS - 1)
+        gate, threads = ctypes.create_string_buffer(64), (ctypes.c_size_t * count)()
+        system.sem_init(gate, 0, 0)
+        made = 0
+        while made < count and not system.pthread_create(
+            ctypes.byref(threads, made * ctypes.sizeof(ctypes.c_size_t)), None, system.sem_wait, gate
+        ):
+            made += 1
+        for _ in range(made):
+            system.sem_post(gate)
+        for thread in threads[:made]:
+            system.pthread_join(ctypes.c_size_t(thread), None)
+        if made < count:
+            _no_team = (
+                "the system starts no more threads for this process or its user; "
+                "raise the limit (ulimit -u, or the container's limit of processes)"
+            )
+    if _no_team is not before:
+        tuning.settings.tables["auto"][ALLOWED] = _no_team is None
+    return _no_team is None
+
+
+def refuse(reason: str) -> NoReturn:
+    """Raise the error of a forced parallel call; `_errors` puts the function's name before it."""
+    raise RuntimeError(f"target='parallel' is not available: {reason}")
+
+
+def require() -> None:
+    """Raise the error of a forced parallel call where nothing may run in parallel."""
+    if (reason := unavailable()) is not None:
+        refuse(reason)
+
+
+def unavailable() -> str | None:
+    """Return why nothing may run in parallel in this process, or None."""
+    if _forked_from_parallel:
+        return (
+            "this process was forked after its parent had started threads, which the omp layer does not survive, and "
+            "the tbb layer only where the main thread forks; use the spawn or forkserver start method"
+        )
+    name = layer()
+    if name is None:
+        return "Numba finds no threading layer; install tbb, or an OpenMP runtime"
+    if name == "workqueue":
+        return (
+            "Numba runs on its workqueue layer, which aborts the process when two threads use it; "
+            "install tbb, or set NUMBA_THREADING_LAYER=omp"
+        )
+    if _no_team is not None:
+        _room_for_team()
+    return _no_team
+
+
+def pointless() -> str | None:
+    """Return why the automatic choice should not run in parallel although it could, or None."""
+    from numba.core import config
+
+    return "NUMBA_NUM_THREADS is 1" if config.NUMBA_NUM_THREADS == 1 else None
+
+
+def has_room(table: np.ndarray) -> bool:
+    """Say whether this thread may have a team of threads: it has one, or there is a place for another."""
+    return not table[SHARED] or thread_ident() in table[OWNER : OWNER + TEAMS] or _place(table) is not None
+
+
+def _place(table: np.ndarray) -> int | None:
+    """Return where this thread can become an owner."""
+    for place in range(OWNER, OWNER + TEAMS):
+        if table[place] in (0, -thread_ident()):
+            return place
+    return None
+
+
+class _Owner:
+    """A thread's place among the owners, given back when the thread ends and its local storage goes."""
+
+    def __init__(self, table: np.ndarray, place: int, ident: int) -> None:
+        self.where = table, place, ident
+        table[place] = ident
+
+    def __del__(self) -> None:
+        table, place, ident = self.where
+        if table[place] == ident:
+            table[place] = 0
+
+
+_owning = Lock()  # the end of another _Owner may come while it is held
+
+
+def own() -> bool:
+    """Make this thread an owner, if there is a place and the system gives it threads; return whether it is one."""
+    if getattr(_mine, "owner", None) is not None:
+        return True
+    table, ident = tuning.settings.tables["auto"], thread_ident()
+    with _owning:
+        if ident in table[OWNER : OWNER + TEAMS]:
+            return True
+        place = _place(table)
+        if place is None or not _room_for_team():
+            return False
+        _mine.owner = _Owner(table, place, ident)
+        return True
+
+
+_lender: Any = None
+
+
+def must_borrow() -> bool:
+    """Say whether a forced parallel call from this thread needs another thread's team."""
+    if own() or getattr(_mine, "lends", False):
+        return False
+    # (Greenlets do not wait for each other across threads of the system)
+    return threading.get_ident() == thread_ident() and layer() == "omp"
+
+
+def lend(function: Callable[..., T], *args: Any) -> T:
+    """Run a forced parallel call on a thread that all share who have no team: it may neither fall back nor get one."""
+    global _lender
+    numba = import_numba()
+    with _owning:
+        if _lender is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            if not _room_for_team():
+                require()
+            _lender = ThreadPoolExecutor(1, "fastrelu-parallel")
+    threads = numba.get_num_threads()  # a number that each thread has of its own
+
+    def run() -> T:
+        _mine.lends = True
+        numba.set_num_threads(threads)
+        return function(*args)
+
+    try:
+        with own_stack():
+            future = _lender.submit(contextvars.copy_context().run, run)
+    except RuntimeError as error:  # it needs a thread, once, which a limit or the end of the interpreter forbids
+        refuse(str(error))
+    result: T = future.result()
+    return result
+
+
+def start_here() -> None:
+    """Start the threading layer from this thread, where it may run and Numba is imported.
+
+    Elsewhere it would be started by the thread that compiles, and tbb takes the one that starts it for the main
+    thread: it then warned of every fork, and did not stop its threads before.
+    """
+    if "numba" in sys.modules and unavailable() is None:
+        start()
+
+
+@flags_kept()
+def start() -> None:
+    """Start the threading layer."""
+    from numba.np.ufunc import parallel
+
+    with contextlib.suppress(ImportError):  # which Numba imports in there, on a stack that may be small
+        elsewhere("fastrelu-import", lambda: importlib.import_module("multiprocessing.synchronize"))
+    parallel._launch_threads()
+
+
+#: Held while we import Numba. A child forked in the middle of that would wait for ever for the import to end.
+numba_import = Lock()
+_numba: Any = None
+
+
+def import_numba() -> Any:
+    """Import Numba in one thread at a time, and return it.
+
+    A second one that begins in the middle of the package finds modules that are half there, or Python tells it of a
+    deadlock: of two threads whose first calls were forced to be parallel, one failed every other time. Where a thread
+    of the program imports a part of Numba meanwhile, both imports fail. To drop what there is of Numba and import it
+    anew, once the other has failed, helped most times, and left a Numba that compiles nothing the other times.
+    """
+    if "numba" not in sys.modules:
+        sys.modules.update(_parts)
+    if _numba is None:  # else without the lock: a thread that compiles would wait for one that waits to fork
+        elsewhere("fastrelu-import", _import)
+    return _numba
+
+
+def _import() -> None:
+    global _numba
+    with numba_import, flags_kept():
+        guard_forks()
+        import numba  # itself first: a part of it alone, beside the whole in another thread, fails
+
+        _make_context()
+        _numba = numba
+
+
+#: The modules of Numba, in case a patch of `sys.modules` around a call drops them: it does not survive being two.
+_parts: dict[str, Any] = {}
+
+
+def hold_numba() -> None:
+    """Note what has been imported of Numba."""
+    _parts.update((name, module) for name, module in list(sys.modules.items()) if name.partition(".")[0] == "numba")
+
+
+def _make_context() -> None:
+    """Let Numba make its context for the processor, which it does when it is first asked for it.
+
+    It takes two locks for that: the first `njit` of a thread that of the context, then that of compilers; the first
+    `cfunc` the other way round. In either order we would wait for one of them, and it for us. So we do not wait for the
+    second while we hold the first.
+    """
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import CPUTarget, cpu_target
+
+    of_context = getattr(vars(CPUTarget)["_toplevel_target_context"], "_lock", None) or Lock()
+    while "_toplevel_target_context" not in vars(cpu_target):
+        with global_compiler_lock:
+            if of_context.acquire(blocking=False):
+                try:
+                    _ = cpu_target.target_context
+                finally:
+                    of_context.release()
+        time.sleep(1e-4)
+
+
+def compiling_here() -> bool:
+    """Say whether this very thread is compiling with Numba, so that another one could not."""
+    module = sys.modules.get("numba.core.compiler_lock")
+    lock = getattr(getattr(module, "global_compiler_lock", None), "_lock", None)
+    return lock is not None and bool(lock._is_owned())
+
+
+def _before_fork() -> None:
+    global _forked_from_main
+    _forked_from_main = threading.current_thread() is threading.main_thread()
+    # A child forked while another thread compiles would find Numba's compiler lock taken for ever
+    numba_import.acquire()
+    if "numba.core.compiler_lock" in sys.modules:
+        sys.modules["numba.core.compiler_lock"].global_compiler_lock.acquire()
+
+
+def _after_fork() -> None:
+    if "numba.core.compiler_lock" in sys.modules:
+        sys.modules["numba.core.compiler_lock"].global_compiler_lock.release()
+    numba_import.release()
+
+
+def _after_fork_in_child() -> None:
+    global _forked_from_parallel, _owning, _starting, _lender
+    _after_fork()
+    targets.forget_other_threads()
+    _mine.__dict__.clear()
+    started = any(table[LAUNCHER] for table in tuning.settings.tables.values())
+    if started and (layer() != "tbb" or not _forked_from_main):
+        _forked_from_parallel = True
+    _owning, _starting, _lender = Lock(), Lock(), None
+    for table in tuning.settings.tables.values():
+        table[BUSY] = 0  # the thread that had set it is not in this process, nor are the owners
+        table[OWNER : OWNER + TEAMS] = 0
+        table[OWNER] = -thread_ident()
+        if _forked_from_parallel:
+            table[ALLOWED] = 0
+
+
+@functools.cache
+def guard_forks() -> None:
+    """Register what must happen around a fork. Called before Numba is first imported."""
+    # Handlers run last registered first, and those of logging take its lock: had it been imported after this, by
+    # Numba, a fork would take that lock and then wait for an import that waits for it.
+    import logging  # noqa: F401
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

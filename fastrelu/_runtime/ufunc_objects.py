@@ -1,0 +1,126 @@
+"""``numpy.ufunc`` objects from compiled loops, through NumPy's public C-API.
+
+Each ufunc holds for each of its types the same entry point, with a *slot* of its own as `data`: the words from
+which the loop learns its kernel, its thresholds and whether it is compiled yet (`_layout`). NumPy copies nothing
+of what it is given here, so that all of it is kept.
+"""
+
+import copyreg
+import ctypes
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .._arrays import ml_bfloat16
+from .._call import front
+from .._kernels.records import INDEX, ITEMSIZE, OPERANDS, SLOT_WORDS, TABLE
+from .._operations import OPERATIONS, typecodes
+from .._versions import needed
+from . import native, trampoline, tuning, untraced
+from .compiler import compile_slot, slots
+
+with needed("numpy"):
+    from numpy._core._multiarray_umath import _UFUNC_API
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Places in NumPy's table of ufunc functions, which is part of NumPy's ABI
+_FROM_FUNC_AND_DATA, _REGISTER_LOOP_FOR_TYPE, _DEFAULT_TYPE_RESOLVER = 1, 2, 39
+_numpy = ctypes.cast(native.pointer(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
+_from_func_and_data = ctypes.PYFUNCTYPE(
+    ctypes.py_object,
+    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p,  # loops, their data, their types
+    ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int,  # counts of types, inputs, outputs; identity
+    ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int,  # name, documentation, unused
+)(_numpy[_FROM_FUNC_AND_DATA])  # fmt: skip
+_register_loop_for_type = ctypes.PYFUNCTYPE(
+    ctypes.c_int, ctypes.py_object, ctypes.c_int,  # ufunc and type
+    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,  # loop, types of the operands (None: all that one), data
+)(_numpy[_REGISTER_LOOP_FOR_TYPE])  # fmt: skip
+_NO_IDENTITY = -1
+
+#: For each ufunc the slot of its loop for bfloat16.
+_bfloat16_slots: dict[np.ufunc, int] = {}
+
+
+def _meet(ufunc: np.ufunc) -> None:
+    """Give a ufunc its loop for bfloat16 if NumPy has the type by now; once more is as good as once."""
+    dtype = ml_bfloat16.bfloat16()
+    if dtype is not None:
+        front.meet(dtype)
+        _register_loop_for_type(ufunc, dtype.num, _entry_address, None, _bfloat16_slots[ufunc])
+
+
+_module = native.new_module()
+_prepare = functools.partial(compile_slot, slots)
+native.keep(_prepare, _meet)
+untraced.emit(_module)
+trampoline.emit(_module, _prepare)
+front.emit(_module)
+ml_bfloat16.emit(_module, _meet, _numpy[_DEFAULT_TYPE_RESOLVER])
+_code = native.compile_module(_module)
+_entry_address = _code.get_function_address("entry")
+
+
+def front_address(name: str) -> int:
+    """Return the address of the native front of a public function."""
+    address: int = _code.get_function_address(f"front_{name}")
+    return address
+
+
+def hidden(function: F) -> F:
+    """Keep a function, and all that it calls, out of sight of torch.compile."""
+    return untraced.hide(_code.get_function_address("aside"), function)
+
+
+def _new_slot(operation: str, kind: str, itemsize: int) -> int:
+    """Return the address of a new slot for a type: its character, or its name where it has none yet."""
+    slot = np.zeros(SLOT_WORDS, dtype=np.int64)
+    slot[OPERANDS] = len(OPERATIONS[operation]) + 1
+    slot[ITEMSIZE] = itemsize
+    slot[TABLE] = tuning.settings.tables["auto"].ctypes.data
+    slot[INDEX] = len(slots)
+    slots.append((operation, kind, slot))
+    native.keep(slot)
+    return slot.ctypes.data
+
+
+def make(operation: str, module: str) -> np.ufunc:
+    """Return a new ufunc of an operation."""
+    codes = typecodes(operation)
+    operands = len(OPERATIONS[operation]) + 1
+    addresses = [_new_slot(operation, code, np.dtype(code).itemsize) for code in codes]
+    data = (ctypes.c_void_p * len(codes))(*addresses)
+    loops = (ctypes.c_void_p * len(codes))(*[_entry_address] * len(codes))
+    types = bytes(np.dtype(code).num for code in codes for _ in range(operands))
+    document = f"{operation}({', '.join(OPERATIONS[operation])})\n\nSee `fastrelu.{operation}`."
+    strings = operation.encode(), document.encode()
+    native.keep((loops, data, types, strings))
+    ufunc: np.ufunc = _from_func_and_data(loops, data, types, len(codes), operands - 1, 1, _NO_IDENTITY, *strings, 0)
+    _bfloat16_slots[ufunc] = _new_slot(operation, ml_bfloat16.NAME, ml_bfloat16.ITEMSIZE)
+    with needed("numpy"):
+        ml_bfloat16.ask_first(ufunc, _code.get_function_address("resolve_types"), _numpy[_DEFAULT_TYPE_RESOLVER])
+    try:
+        ufunc.__module__ = module
+    except AttributeError:  # NumPy before 2.2
+        _modules[ufunc] = module
+        copyreg.pickle(np.ufunc, _reduce)
+    return ufunc
+
+
+# Without a module, a ufunc pickles as the first entry of sys.modules that holds it, a user's own included.
+_modules: dict[np.ufunc, str] = {}
+_numpy_reduce = copyreg.dispatch_table[np.ufunc]
+
+
+def _by_name(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
+
+
+def _reduce(ufunc: np.ufunc) -> Any:
+    if ufunc in _modules:
+        return _by_name, (_modules[ufunc], ufunc.__name__)
+    return _numpy_reduce(ufunc)
