@@ -36,9 +36,9 @@ from ._api.sums import (
     relu_with_counts,
     relu_with_counts_,
 )
+from ._call.executors import provide as _provide
 from ._dead_units import DeadUnits
-
-__version__ = "0.1.0"
+from ._versions import __version__
 
 __all__ = [
     "DeadUnits",
@@ -78,3 +78,19 @@ __all__ = [
     "ufuncs",
     "warmup",
 ]
+
+
+def _load_cuda() -> object:
+    from . import _cuda
+
+    return _cuda
+
+
+def _load_dask() -> object:
+    from . import _dask
+
+    return _dask
+
+
+_provide("cuda", _load_cuda)
+_provide("dask", _load_dask)

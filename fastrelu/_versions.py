@@ -5,6 +5,8 @@ import os
 import time
 from collections.abc import Iterator
 
+__version__ = "0.1.0"
+
 SUPPORTED = "numpy >= 2.0 and numba >= 0.60; tested with numpy 2.0 to 2.5 and numba 0.60 to 0.68"
 
 

@@ -19,6 +19,7 @@ from .._call.dispatch import Explanation, as_floats, explain_plan, plan
 from .._call.sums import SumPass
 from .._operations import ARGUMENTS, OPERATIONS, typecodes
 from .._runtime import allocation, compiler, threads, tuning
+from .._versions import __version__
 
 _PASSES: dict[str, type[passes.Pass]] = {name: kind for kind in (MaskPass, SumPass) for name in kind.functions}
 _UNSET: Any = type("Unset", (), {"__repr__": lambda self: "<unchanged>"})()
@@ -260,7 +261,7 @@ def config_lines() -> list[tuple[str, str]]:
     numba = threads.import_numba()
     from numba.core.registry import cpu_target
 
-    from .. import __version__, _cuda
+    from .. import _cuda
     from .._runtime import code_cache
 
     features = cpu_target.target_context.codegen().magic_tuple()

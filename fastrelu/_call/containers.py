@@ -15,6 +15,7 @@ from .. import ufuncs
 from .._arrays import classify
 from .._operations import OPERATIONS
 from . import errors
+from .executors import executor
 
 
 def call(name: str, ufunc: np.ufunc, operands: Sequence[Any], target: str, kwargs: Mapping[str, Any]) -> Any:
@@ -28,9 +29,7 @@ def call(name: str, ufunc: np.ufunc, operands: Sequence[Any], target: str, kwarg
         if "xarray" in libraries:
             return _xarray(name, ufunc, operands, target, kwargs)
         if "dask.array" in libraries:
-            from .. import _dask
-
-            return _dask.elementwise(name, ufunc, operands, target, kwargs)
+            return executor("dask").elementwise(name, ufunc, operands, target, kwargs)
         if "dask.dataframe" in libraries:  # its partitions are pandas' frames, for which numbers are to stay weak
             return lazily(name, ufunc, operands, target, kwargs)
         if "pandas" in libraries and libraries <= {"pandas", ""}:
@@ -131,9 +130,7 @@ def check_parts(name: str, operands: Sequence[Any]) -> None:
 
 def lazily(name: str, ufunc: np.ufunc, operands: Sequence[Any], target: str, kwargs: Mapping[str, Any]) -> Any:
     """Call as NumPy would, with a function in the ufunc's place that takes the target along, to whoever runs it."""
-    from .. import _dask
-
-    block = _dask.Block(name, None if target == "auto" else target)
+    block = executor("dask").Block(name, None if target == "auto" else target)
     options = {key: value for key, value in kwargs.items() if key != "out"}
     out = kwargs.get("out")
     if out is not None:

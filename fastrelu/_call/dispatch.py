@@ -1,6 +1,5 @@
 """One call, from its arguments to the code that runs it. `plan` decides; `call` does; `explain` shows the plan."""
 
-import functools
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from .._runtime import targets, threads, tuning
 from .._runtime.ufunc_objects import hidden
 from . import containers, errors, job_cache
 from . import large as _large
+from .executors import executor
 
 #: Bytes of output from which a call that NumPy would cut up goes to the driver, whose own 10 us (60 to 100 the first
 #: time) it must outweigh.
@@ -56,7 +56,7 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     quick = _quick.get(type(operands[0]))
     if quick is not None and not kwargs and target in (None, "cuda"):
         result = quick(name, operands, out)
-        if result is not cuda_target().NOT_QUICK:
+        if result is not executor("cuda").NOT_QUICK:
             return result
     if target == "parallel" and threads.must_borrow():
         return threads.lend(call, name, operands, given, target, kwargs)
@@ -90,9 +90,9 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         return foreign.leave()
     todo = plan(name, operands, out, target, kwargs)
     if todo.path in ("device", "host to device"):
-        if todo.path == "device" and (ways := cuda_target().quick_for(operands[0])) is not None:
+        if todo.path == "device" and (ways := executor("cuda").quick_for(operands[0])) is not None:
             _quick[type(operands[0])] = ways
-        return cuda_target().call(name, operands, out, todo.target, kwargs)
+        return executor("cuda").call(name, operands, out, todo.target, kwargs)
     if todo.path == "override":
         options = kwargs if given is ABSENT else {**kwargs, "out": out}
         with targets.forced(todo.table):
@@ -149,14 +149,6 @@ def as_floats(name: str, operands: Iterable[Any]) -> list[Any]:
 
 #: For types of device arrays met before: a function that serves plain calls with little Python.
 _quick: dict[type, Callable[[str, Sequence[Any], Any], Any]] = {}
-
-
-@functools.cache
-def cuda_target() -> Any:
-    """Return the CUDA target, imported by the first call that needs it."""
-    from .. import _cuda as module
-
-    return module
 
 
 def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | None:
@@ -217,7 +209,7 @@ def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     if on_gpu or target == "cuda":
         if "override" in kinds:
             _refuse_override(name, operands, out)
-        path, refused = cuda_target().describe(name, (*operands, kwargs.get("where")), out, target)
+        path, refused = executor("cuda").describe(name, (*operands, kwargs.get("where")), out, target)
         return Plan(path, "cuda", refused=refused, operands=operands)
     table = target or "auto"
     if target == "parallel":
@@ -231,7 +223,7 @@ def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
 def any_on_gpu(values: Sequence[Any], kinds: set[str]) -> bool:
     """Say whether one of some values, which are of these kinds, is in the memory of a GPU."""
     others = kinds & {"torch", "jax", "foreign"}
-    return "device" in kinds or bool(others and any(cuda_target().is_device_array(value) for value in values))
+    return "device" in kinds or bool(others and any(executor("cuda").is_device_array(value) for value in values))
 
 
 def _refuse_override(name: str, operands: Sequence[Any], out: Any) -> None:

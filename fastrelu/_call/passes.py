@@ -17,7 +17,8 @@ from .._operations import DATA, OPERATIONS
 from .._runtime import compiler, targets, threads, tuning
 from .._runtime.ufunc_objects import hidden
 from . import errors, job_cache, large
-from .dispatch import Explanation, any_on_gpu, as_floats, cuda_target, reasons
+from .dispatch import Explanation, any_on_gpu, as_floats, reasons
+from .executors import executor
 
 Arguments = Mapping[str, Any]
 
@@ -212,11 +213,9 @@ def call(
         return tuple(reversed(results)) if len(results) > 1 else results[0]
     elsewhere = _elsewhere(name, {**inputs, **outputs}, target)
     if elsewhere == "dask":
-        from .._dask import call as lazily
-
-        return lazily(name, inputs, outputs, target, **options)
+        return executor("dask").call(name, inputs, outputs, target, **options)
     if elsewhere == "cuda":
-        return cuda_target().fused(name, inputs, outputs, target, **options)
+        return executor("cuda").fused(name, inputs, outputs, target, **options)
     if borrows:
         return threads.lend(functools.partial(call, **options), kind, name, inputs, outputs, target)
     return kind(name, inputs, outputs, target, **options).run(key)
@@ -235,7 +234,7 @@ def explain(
             "serial", "plain", {"parallel": "Dask runs each block as a call of its own, when it computes"}
         )
     if elsewhere == "cuda":
-        _, refused = cuda_target().describe_fused(name, inputs, outputs, target, **options)
+        _, refused = executor("cuda").describe_fused(name, inputs, outputs, target, **options)
         return Explanation("cuda", "plain", refused)
     return kind(name, inputs, outputs, target, **options).explain()
 
