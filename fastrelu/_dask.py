@@ -21,7 +21,7 @@ import numpy as np
 from ._arrays import classify
 from ._call import containers, errors
 from ._call.bitmask import MaskPass
-from ._operations import MASKED, OPERATIONS
+from ._operations import ROWS
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Block:
 
     @property
     def nin(self) -> int:
-        return len(OPERATIONS[self.operation])
+        return len(ROWS[self.operation].operands)
 
     def __call__(self, *operands: Any, **kwargs: Any) -> Any:
         from ._call.dispatch import ABSENT, call
@@ -54,7 +54,7 @@ def elementwise(
     da: Any = sys.modules["dask.array"]
 
     containers.check_parts(name, operands)
-    arguments = dict(zip(OPERATIONS[name], operands, strict=True))
+    arguments = dict(zip(ROWS[name].names, operands, strict=True))
     if isinstance(kwargs.get("where", True), (da.Array, np.ndarray)):
         arguments["where"] = kwargs["where"]
     shape = None
@@ -86,7 +86,7 @@ def call(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], targe
     """Return the lazy result, or results, of a function with masks."""
     da: Any = sys.modules["dask.array"]
 
-    if name not in MASKED:
+    if not ROWS[name].has_bitmask:
         raise TypeError(f"{name}: Dask arrays are not accepted; call it on each block, as map_blocks and reduction do")
     for argument, value in outputs.items():
         if value is not None:
@@ -111,7 +111,7 @@ def call(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], targe
     def shaped(result: Any) -> Any:
         return result.rechunk(array.chunks) if array.ndim else result.reshape(())
 
-    if "mask" in MASKED[name]:
+    if ROWS[name].reads_bitmask:
         mask = da.asarray(inputs["mask"])
         if mask.dtype != np.uint8 or mask.ndim != 1:
             raise TypeError(f"{name}: mask must be a one-dimensional array of uint8, not {mask.ndim}-d of {mask.dtype}")
@@ -139,8 +139,8 @@ def _mask_of(pair: Any) -> Any:
 def _dtype(name: str, dtype: np.dtype, slopes: list[Any]) -> np.dtype:
     """Return the type of the result, as a call on one element of the same types has it."""
     slopes = [np.ones(1, slope.dtype) if hasattr(slope, "dtype") and np.ndim(slope) else slope for slope in slopes]
-    masks = [np.zeros(1, np.uint8)] if "mask" in MASKED[name] else []
-    inputs = dict(zip(MASKED[name], [np.ones(1, dtype), *masks, *slopes], strict=True))
+    masks = [np.zeros(1, np.uint8)] if ROWS[name].reads_bitmask else []
+    inputs = dict(zip(ROWS[name].names, [np.ones(1, dtype), *masks, *slopes], strict=True))
     return MaskPass(name, inputs, {}, None).dtype
 
 

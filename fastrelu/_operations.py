@@ -4,9 +4,10 @@ All that is a list of functions or of operands follows from these rows: ufuncs, 
 code, warm-up, signatures, the parameters of benchmarks and tests.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class Operand(NamedTuple):
     name: str
     kind: str  # "data", "bitmask" or "parameter"
     default: float | None = None  # of a parameter, where it is left out
+    follows: str = ""  # the parameter whose value it has, where it is left out and that one is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,14 @@ class Operation:
         """The type characters for which it has a loop of its own."""
         return INTEGERS + FLOATS if self.like == "relu" else FLOATS
 
+    def operands_of_ufunc(self, given: Mapping[str, Any]) -> list[Any]:
+        """Return operands, as they decide about types, for the ufunc that it follows, from this function's by name."""
+        first = given[self.names[0]]
+        return [
+            given.get(each.name, given.get(each.follows, first if each.kind == "data" else each.default))
+            for each in ROWS[self.like].operands
+        ]
+
     def dtypes_of_sums(self, dtype: np.dtype) -> list[np.dtype]:
         """Return the types of its sums in the kernel: a count, a sum, or a sum and its error."""
         if self.sums == "counts":
@@ -94,7 +104,7 @@ class Operation:
 _X, _GRAD, _MASK = Operand("x", "data"), Operand("grad", "data"), Operand("mask", "bitmask")
 _SLOPE = Operand("negative_slope", "parameter", NEGATIVE_SLOPE)
 _AT_ZERO = Operand("at_zero", "parameter", AT_ZERO)
-_AT_ZERO_OF_SLOPE = Operand("at_zero", "parameter", NEGATIVE_SLOPE)
+_AT_ZERO_OF_SLOPE = Operand("at_zero", "parameter", NEGATIVE_SLOPE, follows="negative_slope")
 
 ROWS = {
     row.name: row

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._operations import OPERATIONS
+from ._operations import UFUNCS
 from ._runtime import ufunc_objects
 
 __all__ = [
@@ -35,7 +35,7 @@ leaky_relu_grad = _make("leaky_relu_grad")
 relu_backward = _make("relu_backward")
 leaky_relu_backward = _make("leaky_relu_backward")
 
-_TABLE: dict[str, np.ufunc] = {name: globals()[name] for name in OPERATIONS}
+_TABLE: dict[str, np.ufunc] = {name: globals()[name] for name in UFUNCS}
 
 
 def of(name: str) -> np.ufunc:

@@ -38,7 +38,7 @@ COUNTS = ("relu_with_counts", "leaky_relu_with_counts", "count_active")
 SLOPES = ("leaky_relu_slope_grad", "leaky_relu_backward_with_slope_grad")
 NAMES = COUNTS + SLOPES
 TWINS = tuple(name for name in NAMES if name in WRITTEN)
-SIZES = ("CYCLE_BYTES", "PANEL_BYTES", "ROWS", "PIECE_BYTES", "SHORT")
+SIZES = ("CYCLE_BYTES", "PANEL_BYTES", "FEWEST_ROWS", "PIECE_BYTES", "SHORT")
 WAYS = ("_by_cycles", "_by_columns", "_by_runs")
 
 

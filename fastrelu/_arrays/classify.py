@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from .._operations import ARGUMENTS, DATA
+from .._operations import FUNCTIONS, ROWS
 from .ml_bfloat16 import bfloat16
 
 #: Scalars of the language, which NumPy promotes weakly (NEP 50).
@@ -106,7 +106,7 @@ def checked(name: str, argument: str, value: Any) -> Any:
     if not supported(dtype_of(array)):
         what, instead = described(value, array), _instead(argument, value, array)
         raise TypeError(f"{name}: {argument} is a {what}; accepted are {ACCEPTED}{instead}")
-    if type(array) is int and argument in DATA and not -(1 << 63) <= array < 1 << 64:
+    if type(array) is int and argument in ROWS[name].data and not -(1 << 63) <= array < 1 << 64:
         raise TypeError(f"{name}: {argument} is an int beyond all integer types; pass a float")
     return array
 
@@ -127,7 +127,7 @@ def _instead(argument: str, value: Any, array: Any) -> str:
 def check_in_place(name: str, value: Any) -> None:
     """Raise TypeError for what a twin cannot write to: a list, or a number."""
     if kind(value) == "host" and not is_array(value):
-        argument = ARGUMENTS[name.removesuffix("_")][0]
+        argument = FUNCTIONS[name].names[0]
         raise TypeError(f"{name} works in place and needs an array as {argument}, not {type_name(value)}")
 
 

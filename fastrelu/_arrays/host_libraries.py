@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .._operations import DATA, OPERATIONS
+from .._operations import ROWS
 from . import classify, tensors
 
 #: Alignment from which JAX takes over memory on the CPU without copying it.
@@ -38,13 +38,13 @@ def enter(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any
         Keyword arguments of NumPy's ufuncs.
     """
     where = kwargs.get("where", True)
-    found = library_of(name, (*OPERATIONS[name], "where", "out"), (*operands, where, out))
+    found = library_of(name, (*ROWS[name].names, "where", "out"), (*operands, where, out))
     if found is None:
         return None
     library, made = found
     views = [
         library.view(name, argument, value) if ours else value
-        for argument, value, ours in zip(OPERATIONS[name], operands, made, strict=False)
+        for argument, value, ours in zip(ROWS[name].names, operands, made, strict=False)
     ]
     options = library.options(name, kwargs)
     if made[-2]:
@@ -137,8 +137,8 @@ class HostCall:
             raise ValueError(f"{self.name}: operands could not be broadcast together with shapes {shapes}") from None
         data = [
             (value, view)
-            for value, view, argument in zip(self.given, self.operands, OPERATIONS[self.name], strict=True)
-            if argument in DATA and classify.is_array(view) and view.shape == shape
+            for value, view, argument in zip(self.given, self.operands, ROWS[self.name].names, strict=True)
+            if argument in ROWS[self.name].data and classify.is_array(view) and view.shape == shape
         ]
         order = self.order
         if order == "A":

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._arrays import classify
 from .._kernels.records import EVEN, FLAT_STREAMED, RUN_FLAT_UNIT, UNIT_BYTES
-from .._operations import MASKED
+from .._operations import ROWS
 from .._runtime import tuning
 from .._runtime.jobs import coalesce, describe
 from . import job_cache
@@ -42,11 +42,11 @@ def check_mask(
 class MaskPass(Pass):
     """A pass that writes a mask, `mask_out`, or reads one, `mask`."""
 
-    functions: ClassVar = {name: name.removesuffix("_with_mask").removesuffix("_from_mask") for name in MASKED}
+    functions: ClassVar = {name: row.like for name, row in ROWS.items() if row.has_bitmask}
 
     def check(self) -> None:
         super().check()
-        argument = "mask" if "mask" in self.inputs else "mask_out"
+        argument = "mask" if self.row.reads_bitmask else "mask_out"
         mask = self.inputs.get(argument, self.outputs.get(argument))
         self.length = length(self.shape)
         if mask is None:
@@ -57,7 +57,7 @@ class MaskPass(Pass):
             self.check_apart("mask_out", mask)
 
     def run(self, key: job_cache.Key | None = None) -> Any:
-        reads = "mask" in self.inputs
+        reads = self.row.reads_bitmask
         out = self.memory("out", self.shape, self.dtype)
         mask = self.inputs["mask"] if reads else self.memory("mask_out", (self.length,), MASK)
         result = self.writable(out)

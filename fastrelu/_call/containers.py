@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import ufuncs
 from .._arrays import classify
-from .._operations import OPERATIONS
+from .._operations import ROWS
 from . import errors
 from .executors import executor
 
@@ -116,7 +116,7 @@ def result_dtype(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 def check_parts(name: str, operands: Sequence[Any]) -> None:
     """Raise TypeError for an operand with a part of a type that is not accepted."""
-    for argument, value in zip(OPERATIONS[name], operands, strict=True):
+    for argument, value in zip(ROWS[name].names, operands, strict=True):
         library = _library(value)
         if not library:
             classify.checked(name, argument, value)
@@ -170,7 +170,7 @@ def _is_frame(value: Any) -> bool:
 def _pandas(name: str, ufunc: np.ufunc, operands: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     check_parts(name, operands)
     if any(_is_frame(value) for value in operands):
-        for argument, value in zip(OPERATIONS[name], operands, strict=True):
+        for argument, value in zip(ROWS[name].names, operands, strict=True):
             if _library(value) == "pandas" and not _is_frame(value):
                 raise TypeError(
                     f"{name}: {argument} is a {classify.type_name(value)} beside a DataFrame, and pandas does not say "
@@ -236,7 +236,7 @@ def _by_columns(name: str, ufunc: np.ufunc, operands: Sequence[Any], kwargs: Map
             raise errors.misfit(name, argument, array.shape, whole.shape) from None
         return lambda k: array[:, k]
 
-    columns_of = [columns(argument, value) for argument, value in zip(OPERATIONS[name], operands, strict=True)]
+    columns_of = [columns(argument, value) for argument, value in zip(ROWS[name].names, operands, strict=True)]
     result = whole.copy(deep=False)
     for k in range(whole.shape[1]):
         if "where" in options:

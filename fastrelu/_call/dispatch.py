@@ -12,7 +12,7 @@ import numpy as np
 from .. import ufuncs
 from .._arrays import classify, host_libraries, ml_bfloat16
 from .._kernels.records import ALLOWED, LAUNCHER, TEAMS
-from .._operations import ARGUMENTS, DATA, FLOATS, OPERATIONS
+from .._operations import FLOATS, ROWS
 from .._runtime import targets, threads, tuning
 from .._runtime.ufunc_objects import hidden
 from . import containers, errors, job_cache
@@ -142,8 +142,8 @@ def as_floats(name: str, operands: Iterable[Any]) -> list[Any]:
     An integer as slope must not make NumPy choose a narrower loop for integers than a float does.
     """
     return [
-        float(value) if type(value) in (int, bool) and argument not in DATA else value
-        for value, argument in zip(operands, ARGUMENTS[name], strict=True)
+        float(value) if type(value) in (int, bool) and operand.kind == "parameter" else value
+        for value, operand in zip(operands, ROWS[name].operands, strict=True)
     ]
 
 
@@ -227,13 +227,13 @@ def any_on_gpu(values: Sequence[Any], kinds: set[str]) -> bool:
 
 
 def _refuse_override(name: str, operands: Sequence[Any], out: Any) -> None:
-    for argument, value in zip((*OPERATIONS[name], "out"), (*operands, out), strict=True):
+    for argument, value in zip((*ROWS[name].names, "out"), (*operands, out), strict=True):
         if classify.kind(value) == "override":
             raise TypeError(f"{name}: {argument} is a {classify.type_name(value)}, which does not run on a GPU")
 
 
 def _refuse_foreign(name: str, operands: Sequence[Any], out: Any) -> None:
-    for argument, value in zip((*OPERATIONS[name], "out"), (*operands, out), strict=True):
+    for argument, value in zip((*ROWS[name].names, "out"), (*operands, out), strict=True):
         if classify.kind(value) in ("torch", "jax", "foreign"):
             raise TypeError(
                 f"{name}: {argument} is a {classify.type_name(value)}, which is not a NumPy array; "
@@ -296,7 +296,7 @@ def _plan_host(
 
 def _in_one_piece(name: str, arrays: Sequence[np.ndarray], out: np.ndarray | None, shape: tuple[int, ...]) -> bool:
     """Say whether NumPy hands these arrays to the loop whole, rather than in pieces copied to its buffers."""
-    full = [array for array, argument in zip(arrays, OPERATIONS[name], strict=True) if argument in DATA]
+    full = list(arrays[: len(ROWS[name].data)])
     full += [array for array in arrays if array.size != 1] + ([] if out is None else [out])
     if any(array.shape != shape or not array.flags.aligned for array in full):
         return False

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import ufuncs
 from .._arrays import classify
-from .._operations import ARGUMENTS, DATA, OPERATIONS
+from .._operations import FUNCTIONS, ROWS, Operation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,13 +21,28 @@ F = TypeVar("F", bound=Callable[..., Any])
 KEYWORDS = ("where", "dtype", "casting", "order", "subok", "signature", "sig")
 #: What other libraries call the slope, and their data.
 _SLOPES = ("negative_slope", "alpha", "slope", "leak", "leakiness", "leakage", "negval", "a", "weight")
-_DATA = (*DATA, "input", "inputs", "X", "a", "arr", "array", "features", "tensor", "data", "gradient", "grad_output")
+_DATA = (
+    "grad",
+    "x",
+    "mask",
+    "input",
+    "inputs",
+    "X",
+    "a",
+    "arr",
+    "array",
+    "features",
+    "tensor",
+    "data",
+    "gradient",
+    "grad_output",
+)
 
 
 def explained(function: F) -> F:
     """Let a public function's refusals name it, its arguments, and what to write instead."""
     name = function.__name__
-    first = ARGUMENTS[name.removesuffix("_")][0]
+    row = FUNCTIONS[name]
 
     @functools.wraps(function)
     def public(*args: Any, **kwargs: Any) -> Any:
@@ -40,22 +55,21 @@ def explained(function: F) -> F:
                 error.args = (text,)
             elif type(error) is RuntimeError and str(error).startswith("target="):  # said where no function is known
                 error.args = (f"{name}: {error}",)
-            elif name.endswith("_") and type(error) in (TypeError, ValueError, RuntimeError):
-                error.args = (_of_twin(name, first, str(error)),)
+            elif name != row.name and type(error) in (TypeError, ValueError, RuntimeError):
+                error.args = (_of_twin(row, str(error)),)
             raise
 
     return public  # type: ignore[return-value]
 
 
-def _of_twin(name: str, first: str, text: str) -> str:
+def _of_twin(row: Operation, text: str) -> str:
     """Return the message of a function in terms of its twin, whose output is its first argument."""
-    start = f"{name[:-1]}: "
-    if not text.startswith(start):
+    if not text.startswith(f"{row.name}: "):
         return text
-    text = text.removeprefix(start)
+    text = text.removeprefix(f"{row.name}: ")
     if text.startswith("out "):
-        text = f"{first} {text.removeprefix('out ')}"
-    return f"{name}: {text}"
+        text = f"{row.names[0]} {text.removeprefix('out ')}"
+    return f"{row.twin}: {text}"
 
 
 def _misfit_of_call(name: str, function: Callable[..., Any], kwargs: Mapping[str, Any], error: TypeError) -> str | None:
@@ -76,25 +90,24 @@ def check_keywords(name: str, kwargs: Mapping[str, Any]) -> None:
     """Raise TypeError for a keyword that neither the function nor NumPy's ufuncs have."""
     for keyword in kwargs:
         if keyword not in KEYWORDS:
-            parameters = [each for each in ARGUMENTS[name] if each not in DATA]
+            parameters = [each.name for each in ROWS[name].parameters]
             raise TypeError(unknown(name, keyword, [*parameters, "out", "target", *KEYWORDS[:-1]]))
 
 
 def unknown(name: str, keyword: str, accepted: Sequence[str]) -> str:
     """Return what to say of a keyword that a function does not have."""
-    operation = name.removesuffix("_")
-    arguments = ARGUMENTS[operation]
-    data = [each for each in arguments if each in DATA or each == "counts"]
+    row = FUNCTIONS[name]
+    data = [*row.data, "counts"] if row.sums == "counts" and row.writes_result else row.data
     if keyword == "out":
-        hint = f"it writes to its first argument; {operation} takes out="
+        hint = f"it writes to its first argument; {row.name} takes out="
     elif keyword in ("inplace", "in_place"):
-        twin = f"{operation}_({', '.join(data)}) works in place"
-        hint = twin if _has_twin(operation) else "it has no twin that works in place"
-    elif keyword in _SLOPES and "negative_slope" in arguments:
+        twin = f"{row.twin}({', '.join(data)}) works in place"
+        hint = twin if row.twin else "it has no twin that works in place"
+    elif keyword in _SLOPES and "negative_slope" in row.names:
         hint = "the slope is called negative_slope"
-    elif keyword in _SLOPES and operation.startswith("relu"):
-        hint = f"leaky_{operation} takes a slope, called negative_slope"
-    elif keyword in _DATA or keyword in data:
+    elif keyword in _SLOPES and f"leaky_{row.name}" in ROWS:
+        hint = f"leaky_{row.name} takes a slope, called negative_slope"
+    elif keyword in (*_DATA, *data):
         hint = f"{' and '.join(data)} are positional: write {name}({', '.join(data)})"
         hint = hint.replace(" are ", " is ") if len(data) == 1 else hint
     else:
@@ -102,15 +115,11 @@ def unknown(name: str, keyword: str, accepted: Sequence[str]) -> str:
     return f"{name}: unexpected keyword argument {keyword!r}; {hint}"
 
 
-def _has_twin(operation: str) -> bool:
-    return operation not in ("count_active", "leaky_relu_slope_grad")
-
-
 def misfit(name: str, argument: str, shape: tuple[int, ...], data: tuple[int, ...]) -> ValueError:
     """Return the error for an argument that does not broadcast to the data."""
     text = f"{name}: {argument} of shape {shape} does not broadcast to the shape {data} of the data"
     places = [axis for axis, extent in enumerate(data) if shape == (extent,)]
-    if places and argument not in DATA:
+    if places and argument not in ROWS[name].data:
         axis = places[-1]
         ones = ", ".join("1" for _ in data[axis + 1 :])
         text += f"; for one per unit of axis {axis}, write {argument}.reshape(-1, {ones})"
@@ -120,7 +129,7 @@ def misfit(name: str, argument: str, shape: tuple[int, ...], data: tuple[int, ..
 def check_shapes(name: str, arguments: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the shape to which arguments broadcast, or raise ValueError that names those that do not."""
     shapes = {argument: tuple(np.shape(value)) for argument, value in arguments.items()}
-    data = {argument: shape for argument, shape in shapes.items() if argument in DATA}
+    data = {argument: shape for argument, shape in shapes.items() if argument in ROWS[name].data}
     common = _broadcast(name, data)
     for argument, shape in shapes.items():
         try:
@@ -173,7 +182,7 @@ def check_cast(
 def checked(name: str, operands: Sequence[Any], out: Any) -> list[Any]:
     """Return the operands with lists made arrays, or raise TypeError for what no loop takes."""
     found = [
-        classify.checked(name, argument, value) for argument, value in zip(OPERATIONS[name], operands, strict=True)
+        classify.checked(name, argument, value) for argument, value in zip(ROWS[name].names, operands, strict=True)
     ]
     if out is not None and not classify.is_array(out):
         raise TypeError(f"{name}: out must be an array, not {classify.type_name(out)}")
@@ -183,7 +192,7 @@ def checked(name: str, operands: Sequence[Any], out: Any) -> list[Any]:
 def check_call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> None:
     """Raise what a call on NumPy arrays deserves, if it is known: what the call itself leaves to NumPy to find out."""
     operands = checked(name, operands, out)
-    arguments = dict(zip(ARGUMENTS[name], operands, strict=True))
+    arguments = dict(zip(ROWS[name].names, operands, strict=True))
     where = kwargs.get("where", True)
     if where is not True:
         array = classify.converted(name, "where", where)

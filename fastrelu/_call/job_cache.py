@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._kernels.records import ALLOWED, AXES, AXIS, JOB_HEAD, RUN_JOB, SHARED
-from .._operations import ARGUMENTS, DATA
+from .._operations import ROWS
 from .._runtime import allocation, threads, tuning
 
 #: So many jobs are kept; then all are dropped, which costs the next call of each kind its plan.
@@ -78,7 +78,7 @@ def key(name: str, operands: Iterable[Any], outputs: Iterable[Any], target: str 
             parts += out.dtype, out.shape, out.strides
         else:
             return None
-    for argument, value in zip(ARGUMENTS[name], operands, strict=True):
+    for operand, value in zip(ROWS[name].operands, operands, strict=True):
         if type(value) is np.ndarray:
             for k, out in enumerate(outputs):
                 if value is out:
@@ -86,7 +86,7 @@ def key(name: str, operands: Iterable[Any], outputs: Iterable[Any], target: str 
                 elif out is not None and np.may_share_memory(value, out):
                     return None
             parts += value.dtype, value.shape, value.strides
-        elif type(value) is float and argument not in DATA:
+        elif type(value) is float and operand.kind == "parameter":
             parts.append(float)
         else:
             return None

@@ -7,13 +7,13 @@ it runs, `explain` shows that, and `run` does it. Masks, counts and gradients of
 import functools
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from .. import ufuncs
 from .._arrays import classify, host_libraries, ml_bfloat16
-from .._operations import DATA, OPERATIONS
+from .._operations import ROWS
 from .._runtime import compiler, targets, threads, tuning
 from .._runtime.ufunc_objects import hidden
 from . import errors, job_cache, large
@@ -26,25 +26,17 @@ Arguments = Mapping[str, Any]
 class Pass:
     """One call: `views` are its operands, of the loop's type and of one shape; `out` is where a given output lies."""
 
-    #: Names of the functions that this kind of pass serves, with the operation whose rules of types each follows.
-    functions: ClassVar[Mapping[str, str]]
-
     def __init__(
         self, name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
     ) -> None:  # fmt: skip
-        self.name, self.given, self.options = name, {**inputs, **outputs}, options
+        self.name, self.row, self.given, self.options = name, ROWS[name], {**inputs, **outputs}, options
         self._enter(inputs, outputs)
-        first = next(iter(inputs))
-        self.shape = np.shape(self.inputs[first])
-        operation = self.functions[name]
-        operands = [
-            self.inputs.get(argument, self.inputs[first] if argument in DATA else 0.0)
-            for argument in OPERATIONS[operation]
-        ]
-        arguments = ml_bfloat16.spelled_out(ufuncs.of(operation), operands, {})
-        self.dtype = ufuncs.loop_dtype(operation, *arguments)
-        self.views = [self._view(argument) for argument in OPERATIONS[operation] if argument in self.inputs]
-        self.out = self.outputs.get("out") if self.writes() else None
+        self.shape = np.shape(self.inputs[self.row.names[0]])
+        operands = self.row.operands_of_ufunc(self.inputs)
+        arguments = ml_bfloat16.spelled_out(ufuncs.of(self.row.like), operands, {})
+        self.dtype = ufuncs.loop_dtype(self.row.like, *arguments)
+        self.views = [self._view(each.name) for each in self.row.operands if each.kind != "bitmask"]
+        self.out = self.outputs.get("out") if self.row.writes_result else None
         self.check()
         self.target = targets.chosen(target, name)
         if self.target == "parallel":
@@ -52,11 +44,7 @@ class Pass:
         self.table = "auto" if self.target in (None, "cuda") else self.target
         size = self.views[0].size
         self.parallel, streaming = large.decide(self.views, self.out, size, self.dtype, self.table)
-        self.streaming = streaming and self.writes()
-
-    def writes(self) -> bool:
-        """Say whether `out` is the function's element-wise result."""
-        return True
+        self.streaming = streaming and self.row.writes_result
 
     def check(self) -> None:
         """Raise what the arguments deserve."""

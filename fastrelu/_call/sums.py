@@ -13,7 +13,7 @@ import numpy as np
 
 from .._arrays import classify
 from .._kernels.records import CYCLE, LINE, PLAIN, RUN_CYCLE_UNIT, RUN_UNIT, STREAM
-from .._operations import DATA, SUMMED, WRITTEN, sums_of
+from .._operations import ROWS
 from .._runtime import tuning
 from .._runtime.jobs import coalesce, describe
 from . import job_cache
@@ -22,7 +22,7 @@ from .passes import Pass, apart
 #: Bytes of sums that stay in the L2 cache beside a stream over all rows, and in the L1 cache beside parts of rows.
 CYCLE_BYTES, PANEL_BYTES = 1 << 20, 1 << 14
 #: Rows that at least share a row of sums, which is then a small part of the memory that the pass moves.
-ROWS = 64
+FEWEST_ROWS = 64
 #: Bytes of data in a piece of work, which has sums of its own.
 PIECE_BYTES = 1 << 20
 #: Shorter runs behind a unit have a sum for each of their elements.
@@ -85,18 +85,12 @@ def check_sums(name: str, argument: str, into: Any, what: str, shape: tuple[int,
 class SumPass(Pass):
     """A pass with sums per unit: along `axis`, or one for all with ``axis=None``."""
 
-    functions: ClassVar = {
-        "relu_with_counts": "relu", "leaky_relu_with_counts": "leaky_relu", "count_active": "relu",
-        "leaky_relu_slope_grad": "leaky_relu_backward", "leaky_relu_backward_with_slope_grad": "leaky_relu_backward",
-    }  # fmt: skip
-
-    def writes(self) -> bool:
-        return self.name in WRITTEN
+    functions: ClassVar = {name: row.like for name, row in ROWS.items() if row.sums}
 
     def check(self) -> None:
         super().check()
         self.axis = axis_of(self.name, self.options["axis"], len(self.shape))
-        self.counts = "grad" not in SUMMED[self.name]
+        self.counts = self.row.sums == "counts"
         self.argument = argument_of(self.given)
         self.result_shape = () if self.axis is None else (self.shape[self.axis],)
         self.result_dtype = COUNT if self.counts else self.dtype
@@ -110,7 +104,7 @@ class SumPass(Pass):
 
     def run(self, key: job_cache.Key | None = None) -> Any:
         sums = self.memory(self.argument, self.result_shape, self.result_dtype)
-        if not self.writes():
+        if not self.row.writes_result:
             self._put(sums, self._total(self.views))
             return self.leave("out", sums)
         out = self.memory("out", self.shape, self.dtype)
@@ -137,14 +131,14 @@ class SumPass(Pass):
         if axes is None:  # of contiguous arrays there are three at most
             plain = [np.ascontiguousarray(view) for view in views]
             total = self._total(plain)
-            if self.writes():
+            if self.row.writes_result:
                 np.copyto(views[-1], plain[-1])
             return total
         outer, units, inner = axes
         columns = units.extent * inner.extent
         # What is behind a unit joins it, where neither has gaps, and few or short runs are better than many
         joins = inner.extent == 1 or units.extent == 1 or units.strides == _times(inner, inner.extent)
-        if joins and inner.extent < SHORT and (inner.extent == 1 or outer.extent >= ROWS):
+        if joins and inner.extent < SHORT and (inner.extent == 1 or outer.extent >= FEWEST_ROWS):
             along = units.strides if inner.extent == 1 else inner.strides
             ways = self._by_cycles if self._dense(outer, columns, along) else self._by_columns
             sums = ways(views, outer, _Axis(columns, along))
@@ -178,23 +172,23 @@ class SumPass(Pass):
     def _dense(self, outer: _Axis, columns: int, along: Sequence[int]) -> bool:
         """Say whether rows follow each other without gaps, and their sums stay in the cache."""
         size = self.dtype.itemsize
-        steps = zip((*SUMMED[self.name], "out"), outer.strides, along)
+        steps = zip((*self.row.names, "out"), outer.strides, along)
         return columns * sum(kind.itemsize for kind in self._kinds()) <= CYCLE_BYTES and all(
-            (far, near) == ((size * columns, size) if argument in (*DATA, "out") else (0, 0))
+            (far, near) == ((size * columns, size) if argument in (*self.row.data, "out") else (0, 0))
             for argument, far, near in steps
         )
 
     def _kinds(self) -> list[np.dtype]:
-        return sums_of(self.name, self.dtype)
+        return self.row.dtypes_of_sums(self.dtype)
 
     def _by_cycles(self, views: Sequence[np.ndarray], outer: _Axis, column: _Axis) -> list[np.ndarray]:
         """A sum for every column, in one stream over all rows."""
         size, n = self.dtype.itemsize, outer.extent * column.extent
         lanes = LINE // size
         period = column.extent * -(-lanes // column.extent)  # a line of sums must not meet itself
-        block = min(n, max(PIECE_BYTES // size, ROWS * period))
+        block = min(n, max(PIECE_BYTES // size, FEWEST_ROWS * period))
         pieces = -(-n // block)
-        head = -views[-1].ctypes.data % LINE // size if self.writes() else 0  # elements before the first line
+        head = -views[-1].ctypes.data % LINE // size if self.row.writes_result else 0  # elements before the first line
         sums = [_zeros((pieces, period + lanes), kind, -head * kind.itemsize % LINE) for kind in self._kinds()]
         addresses = [view.ctypes.data for view in views]
         strides = [(0, step) for step in column.strides]
@@ -209,7 +203,7 @@ class SumPass(Pass):
         """A sum for every column, a part of a row at a time, and one row of sums for some rows."""
         kinds = self._kinds()
         panel = min(column.extent, PANEL_BYTES // sum(kind.itemsize for kind in kinds))
-        pieces = max(1, outer.extent // max(ROWS, PIECE_BYTES // (panel * self.dtype.itemsize)))
+        pieces = max(1, outer.extent // max(FEWEST_ROWS, PIECE_BYTES // (panel * self.dtype.itemsize)))
         rows = outer.extent // pieces
         sums = [_zeros((pieces + 1, column.extent), kind) for kind in kinds]
         for start, count, height in ((0, pieces, rows), (pieces * rows, 1, outer.extent - pieces * rows)):
@@ -250,10 +244,10 @@ class SumPass(Pass):
         """Run a job whose sums have the strides `into`."""
         kernel = self.kernel()
         table = tuning.settings.tables[self.table]
-        inputs = len(SUMMED[self.name])
+        inputs = len(self.row.operands)
         addresses = [*addresses[:inputs], *(each.ctypes.data for each in sums), *addresses[inputs:]]
         strides = [*strides[:inputs], *into, *strides[inputs:]]
-        wanted = self.streaming and self.writes() and strides[-1][-1] == self.dtype.itemsize
+        wanted = self.streaming and self.row.writes_result and strides[-1][-1] == self.dtype.itemsize
         streaming = STREAM if wanted else PLAIN
         job = describe(
             int(table[run_unit]), kernel, self.dtype.itemsize, streaming, extents, blocks, addresses, strides

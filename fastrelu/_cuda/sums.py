@@ -103,11 +103,11 @@ class StagedSumPass(_sums.SumPass):
         shape = () if self.axis is None else (views[0].shape[self.axis],)
         sums = cuda.to_device(np.zeros(shape, _sums.COUNT if self.counts else np.float64))
         outputs = {"out": sums}
-        if self.writes():
+        if self.row.writes_result:
             out = cuda.to_device(np.empty(views[0].shape, self.dtype))
             outputs = {"out": out, self.argument: sums}
         SumPass(self.name, inputs, outputs, axis=self.axis).run()
-        if self.writes():
+        if self.row.writes_result:
             views[-1][...] = out.copy_to_host()
         result: np.ndarray = sums.copy_to_host()
         return result
