@@ -11,7 +11,7 @@ from ._api.bitmask import (
     relu_with_mask,
     relu_with_mask_,
 )
-from ._api.configure import configure, explain, release_memory, show_config, warmup
+from ._api.configure import configure, release_memory
 from ._api.elementwise import (
     leaky_relu,
     leaky_relu_,
@@ -26,6 +26,8 @@ from ._api.elementwise import (
     relu_grad,
     relu_grad_,
 )
+from ._api.explain import explain
+from ._api.show_config import show_config
 from ._api.sums import (
     count_active,
     leaky_relu_backward_with_slope_grad,
@@ -36,6 +38,7 @@ from ._api.sums import (
     relu_with_counts,
     relu_with_counts_,
 )
+from ._api.warmup import warmup
 from ._call.executors import provide as _provide
 from ._dead_units import DeadUnits
 from ._versions import __version__

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def warmup() -> None:
     """Compile everything, with a progress bar where rich is installed."""
-    from ._api.configure import warmup_steps
+    from ._api.warmup import warmup_steps
 
     steps = warmup_steps()
     try:

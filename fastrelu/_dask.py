@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from ._api import bitmask
 from ._arrays import classify
-from ._call import containers, errors
+from ._call import containers, dispatch, errors
 from ._call.bitmask import MaskPass
 from ._operations import ROWS
 
@@ -42,9 +43,7 @@ class Block:
         return len(ROWS[self.operation].operands)
 
     def __call__(self, *operands: Any, **kwargs: Any) -> Any:
-        from ._call.dispatch import ABSENT, call
-
-        return call(self.operation, operands, kwargs.pop("out", ABSENT), self.target, kwargs)
+        return dispatch.call(self.operation, operands, kwargs.pop("out", dispatch.ABSENT), self.target, kwargs)
 
 
 def elementwise(
@@ -145,8 +144,6 @@ def _dtype(name: str, dtype: np.dtype, slopes: list[Any]) -> np.dtype:
 
 
 def _block(name: str, target: str | None, *arguments: Any) -> Any:
-    from ._api import bitmask
-
     return getattr(bitmask, name)(*arguments, target=target)
 
 

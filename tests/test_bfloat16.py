@@ -374,7 +374,7 @@ for dtype in ("float16", "float32", "float64", "int8"):
     x = np.ones((300, 400), dtype)
     fastrelu.relu(x); fastrelu.relu(x.T); fastrelu.leaky_relu(x, negative_slope=2); fastrelu.explain(fastrelu.relu, x)
 fastrelu.warmup([fastrelu.relu], ["float32"])
-assert "bfloat16" not in str(fastrelu._api.configure.warmup_steps())
+assert "bfloat16" not in str(fastrelu._api.warmup.warmup_steps())
 try:
     fastrelu.relu(np.ones(3, "V2"))
 except TypeError as error:
@@ -385,7 +385,7 @@ assert "ml_dtypes" not in sys.modules
 
 
 def test_warmup():
-    names = [label for label, _ in fastrelu._api.configure.warmup_steps()]
+    names = [label for label, _ in fastrelu._api.warmup.warmup_steps()]
     assert {f"{name} bfloat16" for name in OPERATIONS} <= set(names)
     fastrelu.warmup([fastrelu.relu], [ml_dtypes.bfloat16])
     with pytest.raises(ValueError, match="no loop for float8"):

@@ -40,7 +40,7 @@ def test_runs_as_a_module():
 def steps(monkeypatch):
     done = []
     made = [("relu float32", lambda: done.append("relu")), ("threads", lambda: done.append("threads"))]
-    monkeypatch.setattr("fastrelu._api.configure.warmup_steps", lambda: made)
+    monkeypatch.setattr("fastrelu._api.warmup.warmup_steps", lambda: made)
     return done
 
 

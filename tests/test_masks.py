@@ -781,3 +781,16 @@ def test_many_threads_at_once():
             assert_same(fastrelu.relu_with_mask_(x), mask)
 
     in_threads(8, work)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_types_are_those_of_the_backward_pass(dtype):
+    """Of integers and an array of integers as slopes too: an absent at_zero is the slope."""
+    grad = np.array([1, 1], dtype)
+    mask = np.array([1], np.uint8)
+    for kind in INTEGERS:
+        slope = np.array([1, 1], kind)
+        wanted = fastrelu.leaky_relu_backward(grad, grad, slope)
+        assert_same(fastrelu.leaky_relu_backward_from_mask(grad, mask, slope), wanted)
+        both = fastrelu.leaky_relu_backward_with_slope_grad(grad, grad, slope)
+        assert both[0].dtype == both[1].dtype == wanted.dtype

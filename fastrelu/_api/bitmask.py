@@ -3,7 +3,6 @@
 from typing import Any, TypeVar
 
 from .._arrays.classify import check_in_place
-from .._call.bitmask import MaskPass
 from .._call.errors import explained
 from .._call.passes import call
 
@@ -63,7 +62,7 @@ def relu_with_mask(x: Any, /, *, out: Any = None, mask_out: Any = None, target: 
     >>> np.unpackbits(mask, count=4, bitorder="little")
     array([0, 1, 0, 1], dtype=uint8)
     """
-    result: tuple[Any, Any] = call(MaskPass, "relu_with_mask", {"x": x}, {"mask_out": mask_out, "out": out}, target)
+    result: tuple[Any, Any] = call("relu_with_mask", {"x": x}, {"mask_out": mask_out, "out": out}, target)
     return result
 
 
@@ -113,7 +112,7 @@ def leaky_relu_with_mask(
     array([-0.5,  1. ])
     """
     inputs, outputs = {"x": x, "negative_slope": negative_slope}, {"mask_out": mask_out, "out": out}
-    result: tuple[Any, Any] = call(MaskPass, "leaky_relu_with_mask", inputs, outputs, target)
+    result: tuple[Any, Any] = call("leaky_relu_with_mask", inputs, outputs, target)
     return result
 
 
@@ -160,7 +159,7 @@ def relu_backward_from_mask(grad: Any, mask: Any, /, *, out: Any = None, target:
     >>> fastrelu.relu_backward_from_mask(np.array([10.0, 20.0, 30.0]), mask)
     array([ 0., 20., 30.])
     """
-    return call(MaskPass, "relu_backward_from_mask", {"grad": grad, "mask": mask}, {"out": out}, target)
+    return call("relu_backward_from_mask", {"grad": grad, "mask": mask}, {"out": out}, target)
 
 
 @explained
@@ -200,7 +199,7 @@ def leaky_relu_backward_from_mask(
     array([ 1., 20.])
     """
     inputs = {"grad": grad, "mask": mask, "negative_slope": negative_slope}
-    return call(MaskPass, "leaky_relu_backward_from_mask", inputs, {"out": out}, target)
+    return call("leaky_relu_backward_from_mask", inputs, {"out": out}, target)
 
 
 @explained
@@ -239,7 +238,7 @@ def relu_with_mask_(x: Any, /, *, mask_out: Any = None, target: str | None = Non
     array([0., 3.])
     """
     check_in_place("relu_with_mask_", x)
-    return call(MaskPass, "relu_with_mask", {"x": x}, {"mask_out": mask_out, "out": x}, target)[1]
+    return call("relu_with_mask", {"x": x}, {"mask_out": mask_out, "out": x}, target)[1]
 
 
 @explained
@@ -283,7 +282,7 @@ def leaky_relu_with_mask_(
     """
     check_in_place("leaky_relu_with_mask_", x)
     inputs, outputs = {"x": x, "negative_slope": negative_slope}, {"mask_out": mask_out, "out": x}
-    return call(MaskPass, "leaky_relu_with_mask", inputs, outputs, target)[1]
+    return call("leaky_relu_with_mask", inputs, outputs, target)[1]
 
 
 @explained
@@ -319,7 +318,7 @@ def relu_backward_from_mask_(grad: A, mask: Any, /, *, target: str | None = None
     array([ 0., 20.])
     """
     check_in_place("relu_backward_from_mask_", grad)
-    result: A = call(MaskPass, "relu_backward_from_mask", {"grad": grad, "mask": mask}, {"out": grad}, target)
+    result: A = call("relu_backward_from_mask", {"grad": grad, "mask": mask}, {"out": grad}, target)
     return result
 
 
@@ -359,5 +358,5 @@ def leaky_relu_backward_from_mask_(
     """
     check_in_place("leaky_relu_backward_from_mask_", grad)
     inputs = {"grad": grad, "mask": mask, "negative_slope": negative_slope}
-    result: A = call(MaskPass, "leaky_relu_backward_from_mask", inputs, {"out": grad}, target)
+    result: A = call("leaky_relu_backward_from_mask", inputs, {"out": grad}, target)
     return result

@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 from .._arrays.classify import check_in_place
 from .._call.errors import explained
 from .._call.passes import call
-from .._call.sums import SumPass
 
 A = TypeVar("A")
 
@@ -66,7 +65,7 @@ def relu_with_counts(
     >>> counts
     array([2, 0, 1])
     """
-    return call(SumPass, "relu_with_counts", {"x": x}, {"out": out, "counts": counts}, target, axis=axis)
+    return call("relu_with_counts", {"x": x}, {"out": out, "counts": counts}, target, axis=axis)
 
 
 @explained
@@ -110,7 +109,7 @@ def leaky_relu_with_counts(
     array([2, 0])
     """
     inputs, outputs = {"x": x, "negative_slope": negative_slope}, {"out": out, "counts": counts}
-    return call(SumPass, "leaky_relu_with_counts", inputs, outputs, target, axis=axis)
+    return call("leaky_relu_with_counts", inputs, outputs, target, axis=axis)
 
 
 @explained
@@ -148,7 +147,7 @@ def relu_with_counts_(x: A, counts: Any, /, *, axis: int | None = -1, target: st
     array([0, 1])
     """
     check_in_place("relu_with_counts_", x)
-    result: A = call(SumPass, "relu_with_counts", {"x": x}, {"out": x, "counts": counts}, target, axis=axis)
+    result: A = call("relu_with_counts", {"x": x}, {"out": x, "counts": counts}, target, axis=axis)
     return result
 
 
@@ -188,7 +187,7 @@ def leaky_relu_with_counts_(
     """
     check_in_place("leaky_relu_with_counts_", x)
     inputs, outputs = {"x": x, "negative_slope": negative_slope}, {"out": x, "counts": counts}
-    result: A = call(SumPass, "leaky_relu_with_counts", inputs, outputs, target, axis=axis)
+    result: A = call("leaky_relu_with_counts", inputs, outputs, target, axis=axis)
     return result
 
 
@@ -232,7 +231,7 @@ def count_active(x: Any, /, *, axis: int | None = -1, out: Any = None, target: s
     >>> fastrelu.count_active(np.array([[1.0, -1.0, 2.0], [3.0, -2.0, np.nan]]))
     array([2, 0, 1])
     """
-    return call(SumPass, "count_active", {"x": x}, {"out": out}, target, axis=axis)
+    return call("count_active", {"x": x}, {"out": out}, target, axis=axis)
 
 
 @explained
@@ -291,7 +290,7 @@ def leaky_relu_slope_grad(
     >>> fastrelu.leaky_relu_slope_grad(grad, x, axis=1)
     array([-2.5, -8. ])
     """
-    return call(SumPass, "leaky_relu_slope_grad", {"grad": grad, "x": x}, {"out": out}, target, axis=axis)
+    return call("leaky_relu_slope_grad", {"grad": grad, "x": x}, {"out": out}, target, axis=axis)
 
 
 @explained
@@ -341,7 +340,7 @@ def leaky_relu_backward_with_slope_grad(
     inputs = {"grad": grad, "x": x, "negative_slope": negative_slope}
     outputs = {"out": out, "slope_out": slope_out}
     name = "leaky_relu_backward_with_slope_grad"
-    result: tuple[Any, Any] = call(SumPass, name, inputs, outputs, target, axis=axis)
+    result: tuple[Any, Any] = call(name, inputs, outputs, target, axis=axis)
     return result
 
 
@@ -385,4 +384,4 @@ def leaky_relu_backward_with_slope_grad_(
     check_in_place("leaky_relu_backward_with_slope_grad_", grad)
     inputs = {"grad": grad, "x": x, "negative_slope": negative_slope}
     name = "leaky_relu_backward_with_slope_grad"
-    return call(SumPass, name, inputs, {"out": grad, "slope_out": slope_out}, target, axis=axis)[1]
+    return call(name, inputs, {"out": grad, "slope_out": slope_out}, target, axis=axis)[1]

@@ -6,17 +6,16 @@ public functions are in `_api_masks`.
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from .._arrays import classify
 from .._kernels.records import EVEN, FLAT_STREAMED, RUN_FLAT_UNIT, UNIT_BYTES
-from .._operations import ROWS
 from .._runtime import tuning
 from .._runtime.jobs import coalesce, describe
 from . import job_cache
-from .passes import Pass, apart
+from .single_pass import Pass, apart
 
 MASK = np.dtype(np.uint8)
 #: Elements of a unit are a multiple of this, so that it begins at a byte of the mask, and in an aligned one at a line.
@@ -41,8 +40,6 @@ def check_mask(
 
 class MaskPass(Pass):
     """A pass that writes a mask, `mask_out`, or reads one, `mask`."""
-
-    functions: ClassVar = {name: row.like for name, row in ROWS.items() if row.has_bitmask}
 
     def check(self) -> None:
         super().check()

@@ -358,6 +358,17 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain_plan(todo: Plan) -> Explanation:
+@hidden
+def explain(
+    name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]
+) -> Explanation:  # fmt: skip
+    """Say where `call` would run, or raise what it would."""
+    operands = as_floats(name, operands)
+    if isinstance(out, tuple) and len(out) == 1:
+        out = out[0]
+    errors.check_keywords(name, kwargs)
+    todo = plan(name, operands, out, target, kwargs)
+    if all(classify.kind(value) == "host" for value in (*operands, out)) and todo.target != "cuda":
+        errors.check_call(name, operands, out, kwargs)
     refused = {choice: why for choice, why in todo.refused.items() if choice not in (todo.target, todo.store)}
     return Explanation(todo.target, todo.store, refused)

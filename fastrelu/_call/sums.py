@@ -7,17 +7,16 @@ work has sums of its own, which are added in one order, so that the result does 
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._arrays import classify
 from .._kernels.records import CYCLE, LINE, PLAIN, RUN_CYCLE_UNIT, RUN_UNIT, STREAM
-from .._operations import ROWS
 from .._runtime import tuning
 from .._runtime.jobs import coalesce, describe
 from . import job_cache
-from .passes import Pass, apart
+from .single_pass import Pass, apart
 
 #: Bytes of sums that stay in the L2 cache beside a stream over all rows, and in the L1 cache beside parts of rows.
 CYCLE_BYTES, PANEL_BYTES = 1 << 20, 1 << 14
@@ -84,8 +83,6 @@ def check_sums(name: str, argument: str, into: Any, what: str, shape: tuple[int,
 
 class SumPass(Pass):
     """A pass with sums per unit: along `axis`, or one for all with ``axis=None``."""
-
-    functions: ClassVar = {name: row.like for name, row in ROWS.items() if row.sums}
 
     def check(self) -> None:
         super().check()

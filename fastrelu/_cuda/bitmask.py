@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +22,6 @@ from .view import View
 
 class MaskPass(passes.Pass):
     """A pass on device arrays that writes a mask, `mask_out`, or reads one, `mask`."""
-
-    functions: ClassVar = bitmask.MaskPass.functions
 
     def check(self) -> None:
         super().check()

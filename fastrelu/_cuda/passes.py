@@ -4,15 +4,15 @@ A `Pass` is one such call, as `fastrelu._fused.Pass` is one on host arrays: maki
 allocates and launches. Each family of functions is a kind of it.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .._arrays import classify
 from .._call.errors import misfit
-from .._call.passes import Arguments, check_out, shared
-from .._operations import DATA, OPERATIONS
+from .._call.single_pass import Arguments, check_out, shared
+from .._operations import ROWS
 from . import dtypes, libraries
 from .arguments import check_aligned, check_writable, in_order, new, operand, place, the_library, touches
 from .view import View
@@ -21,13 +21,11 @@ from .view import View
 class Pass:
     """One call: `inputs` and `outputs` are views, or numbers; `operands` are the inputs that the operation takes."""
 
-    #: Names of the functions that this kind of pass serves, with the operation whose rules of types each follows.
-    functions: ClassVar[Mapping[str, str]]
-
     def __init__(self, name: str, inputs: Arguments, outputs: Arguments, **options: Any) -> None:
         self.name, self.given, self.options = name, {**inputs, **outputs}, options
         self.library = the_library(name, tuple(self.given), tuple(self.given.values()))
-        first, operation = next(iter(inputs)), self.functions[name]
+        row = ROWS[name]
+        first = row.names[0]
         if libraries.library_of(inputs[first]) is None:
             kind = classify.type_name(inputs[first])
             raise TypeError(f"{name}: {first} is a {kind}; beside arrays in GPU memory it must be one too")
@@ -45,11 +43,10 @@ class Pass:
         written = sorted(self.outputs, key=lambda argument: argument != "out")
         streams = place(name, [*(self.outputs[argument] for argument in written), *self.views])
         self.device, self.stream, self.others = streams
-        arguments = OPERATIONS[operation]
-        values = [self.inputs.get(each, self.data if each in DATA else 0.0) for each in arguments]
+        values = row.operands_of_ufunc(self.inputs)
         kinds = [value.dtype if isinstance(value, (View, np.generic)) else type(value) for value in values]
-        self.loop = dtypes.loop_dtype(operation, kinds, None, {})
-        self.operands = [self._checked(each) for each in arguments if each in inputs]
+        self.loop = dtypes.loop_dtype(row.like, kinds, None, {})
+        self.operands = [self._checked(each.name) for each in row.operands if each.kind != "bitmask"]
         self.check()
 
     def _checked(self, argument: str) -> Any:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +27,6 @@ MOST_LANES = 8
 
 class SumPass(passes.Pass):
     """A pass on device arrays with sums per unit: along `axis`, or one for all with ``axis=None``."""
-
-    functions: ClassVar = _sums.SumPass.functions
 
     def writes(self) -> bool:
         return self.name in WRITTEN

@@ -25,9 +25,6 @@ from .elementwise import allocated, kinds_of
 from .memory import INTEGERS, NATIVE, SELF_OVERLAPPING, SWAPPED, TAME, Draw, Place
 
 BYTE, COUNT = NATIVE["B"], np.dtype(np.int64)
-#: Whether types follow `leaky_relu_backward` with the slope as its value at zero. Today they do with a number there,
-#: which matters to integers with an array of integers as slopes.
-SLOPE_AT_ZERO = False
 
 
 @dataclass(frozen=True)
@@ -118,9 +115,7 @@ class Fused(Case):
             given["negative_slope"] = float(given["negative_slope"])
         elif function.slope:
             given.setdefault("negative_slope", 0.01)
-        loop = _loop(function, given, given.get("negative_slope", 0.0))
-        if not SLOPE_AT_ZERO and loop != _loop(function, given, 0.0):
-            raise Skipped
+        loop = _loop(function, given)
         units = _Units(given[function.data[0]], given.get("axis", function.axis))
         if errors := set(self._faults(given, loop, units)):
             raise Refused(*errors)
@@ -203,7 +198,7 @@ class _Units:
         self.of_sums: tuple[int, ...] = () if axis is None else (self.shape[axis],)
 
 
-def _loop(function: Function, given: dict[str, Any], at_zero: Any) -> np.dtype:
+def _loop(function: Function, given: dict[str, Any]) -> np.dtype:
     """Return the type that NumPy's rules have for the operation; operands that a function does not take follow."""
     operands = [given[key] for key in function.data]
     if function.operation.endswith("backward"):
@@ -212,7 +207,7 @@ def _loop(function: Function, given: dict[str, Any], at_zero: Any) -> np.dtype:
         "relu": [],
         "relu_backward": [0.0],
         "leaky_relu": [given.get("negative_slope")],
-        "leaky_relu_backward": [given.get("negative_slope", 0.0), at_zero],
+        "leaky_relu_backward": [given.get("negative_slope", 0.0)] * 2,
     }[function.operation]
     dtype = getattr(ufuncs, function.operation).resolve_dtypes((*kinds_of(operands), None))[-1]
     return np.dtype(dtype).newbyteorder("=")

@@ -17,8 +17,8 @@ from .memory import Draw
 #: How large what is summed together is: as it is, and so that small arrays are cut into as many pieces as large ones.
 SUMS = {
     "as they are": {},
-    "small": {"CYCLE_BYTES": 4096, "PANEL_BYTES": 512, "ROWS": 4, "PIECE_BYTES": 2048, "SHORT": 16},
-    "tiny": {"CYCLE_BYTES": 256, "PANEL_BYTES": 64, "ROWS": 2, "PIECE_BYTES": 128, "SHORT": 4},
+    "small": {"CYCLE_BYTES": 4096, "PANEL_BYTES": 512, "FEWEST_ROWS": 4, "PIECE_BYTES": 2048, "SHORT": 16},
+    "tiny": {"CYCLE_BYTES": 256, "PANEL_BYTES": 64, "FEWEST_ROWS": 2, "PIECE_BYTES": 128, "SHORT": 4},
 }
 
 
