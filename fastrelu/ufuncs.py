@@ -1,41 +1,25 @@
-"""The raw ufuncs: real ``numpy.ufunc`` objects, with every argument of the operation as an operand.
+"""The raw ufuncs: real ``numpy.ufunc`` objects, one per element-wise function, with every parameter as an operand.
 
-``relu(x)``, ``leaky_relu(x, negative_slope)``, ``relu_grad(x, at_zero)``,
-``leaky_relu_grad(x, negative_slope, at_zero)``, ``relu_backward(grad, x, at_zero)`` and
-``leaky_relu_backward(grad, x, negative_slope, at_zero)``. They are what an ``__array_ufunc__`` (Dask, pandas,
-xarray) sees, whatever the target, and pickle by name.
+``relu(x)``, ``leaky_relu(x, negative_slope)``, ``leaky_relu_backward(grad, x, negative_slope, at_zero)`` and so on;
+each one's docstring names its operands. They are what an ``__array_ufunc__`` (Dask, pandas, xarray) sees, whatever the
+target, and pickle by name.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._operations import UFUNCS
 from ._runtime import ufunc_objects
 
-__all__ = [
-    "leaky_relu",
-    "leaky_relu_backward",
-    "leaky_relu_grad",
-    "relu",
-    "relu_backward",
-    "relu_grad",
-]
+_TABLE: dict[str, np.ufunc] = {name: ufunc_objects.make(name, __name__) for name in UFUNCS}
+globals().update(_TABLE)
+__all__ = tuple(_TABLE)
 
+if TYPE_CHECKING:
 
-def _make(operation: str) -> np.ufunc:
-    return ufunc_objects.make(operation, __name__)
-
-
-relu = _make("relu")
-leaky_relu = _make("leaky_relu")
-relu_grad = _make("relu_grad")
-leaky_relu_grad = _make("leaky_relu_grad")
-relu_backward = _make("relu_backward")
-leaky_relu_backward = _make("leaky_relu_backward")
-
-_TABLE: dict[str, np.ufunc] = {name: globals()[name] for name in UFUNCS}
+    def __getattr__(name: str) -> np.ufunc: ...
 
 
 def of(name: str) -> np.ufunc:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import fastrelu
-from fastrelu._bench.oracle import ORACLES
+from fastrelu._operations import UFUNCS, Operation
 from fastrelu._runtime.targets import forced
 
 try:
@@ -28,18 +28,26 @@ FLOATS = ("float16", "float32", "float64")
 #: With bfloat16 where ml_dtypes is installed.
 ALL_FLOATS = FLOATS if finfo is np.finfo else (*FLOATS, "bfloat16")
 INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-OPERATIONS = tuple(ORACLES)
+OPERATIONS = tuple(UFUNCS)
 TARGETS = ("serial", "parallel", None)
-BINARY = ("relu_backward", "leaky_relu_backward")
-#: The parameters of each operation, in order, with values to try: a slope above 1, negative, zeros, not finite.
-PARAMETERS: dict[str, list[tuple[float, ...]]] = {
-    "relu": [()],
-    "leaky_relu": [(0.01,), (1.5,), (-0.5,), (0.0,), (-0.0,), (np.inf,), (np.nan,), (1e-45,), (1e300,)],
-    "relu_grad": [(0.0,), (0.5,), (-0.0,), (np.nan,)],
-    "leaky_relu_grad": [(0.01, 0.01), (-2.0, 0.5), (np.inf, -0.0)],
-    "relu_backward": [(0.0,), (-0.0,), (0.5,), (np.inf,), (np.nan,)],
-    "leaky_relu_backward": [(0.01, 0.01), (0.0, 0.0), (-2.0, 0.5), (np.inf, np.nan)],
+BINARY = tuple(name for name, row in UFUNCS.items() if len(row.data) == 2)
+#: Values of one parameter: a slope above 1, negative, zeros, not finite.
+_ONE = {
+    "negative_slope": [0.01, 1.5, -0.5, 0.0, -0.0, np.inf, np.nan, 1e-45, 1e300],
+    "at_zero": [0.0, 0.5, -0.0, np.inf, np.nan],
 }
+#: Values of two.
+_TWO = [(0.01, 0.01), (0.0, 0.0), (-2.0, 0.5), (np.inf, -0.0), (np.inf, np.nan)]
+
+
+def _values(row: Operation) -> list[tuple[float, ...]]:
+    if len(row.parameters) == 2:
+        return _TWO
+    return list(itertools.product(*(_ONE[each.name] for each in row.parameters)))
+
+
+#: The parameters of each operation, in order, with values to try.
+PARAMETERS: dict[str, list[tuple[float, ...]]] = {name: _values(row) for name, row in UFUNCS.items()}
 
 
 def specials(dtype: Any) -> np.ndarray:

@@ -15,7 +15,7 @@ import fastrelu
 import fastrelu._call.sums
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._call.sums import SumPass
-from fastrelu._operations import SUMMED, WRITTEN
+from fastrelu._operations import ROWS
 
 from .helpers import (
     ALL_FLOATS,
@@ -34,10 +34,10 @@ from .helpers import (
     spread,
 )  # fmt: skip
 
-COUNTS = ("relu_with_counts", "leaky_relu_with_counts", "count_active")
-SLOPES = ("leaky_relu_slope_grad", "leaky_relu_backward_with_slope_grad")
+COUNTS = tuple(name for name, row in ROWS.items() if row.sums == "counts")
+SLOPES = tuple(name for name, row in ROWS.items() if row.sums == "slope_grad")
 NAMES = COUNTS + SLOPES
-TWINS = tuple(name for name in NAMES if name in WRITTEN)
+TWINS = tuple(name for name in NAMES if ROWS[name].twin)
 SIZES = ("CYCLE_BYTES", "PANEL_BYTES", "FEWEST_ROWS", "PIECE_BYTES", "SHORT")
 WAYS = ("_by_cycles", "_by_columns", "_by_runs")
 
@@ -74,7 +74,7 @@ def operands(name, dtype, shape, seed=0):
     """Return x, or grad and x; of grad, NaN stands only where x does not let it through."""
     size = math.prod(shape)
     x = numbers(dtype, size, seed)
-    if "grad" not in SUMMED[name]:
+    if name in COUNTS:
         return [x.reshape(shape)]
     grad = (np.random.default_rng(seed + 1).integers(-9, 10, size) / 8).astype(dtype)
     with np.errstate(all="ignore"):  # ml_dtypes raises flags for NaN
@@ -111,13 +111,13 @@ def exact(terms):
 
 
 def wanted_y(name, data, slope, dtype):
-    operation = WRITTEN[name]
+    operation = ROWS[name].like
     backward = operation == "leaky_relu_backward"
     return expected(operation, [*data, *slope * (1 + backward)], dtype)
 
 
 def parameters(name, slope=-0.5):
-    return (slope,) if "negative_slope" in SUMMED[name] else ()
+    return (slope,) if "negative_slope" in ROWS[name].names else ()
 
 
 def call(name, data, slope=(), *, axis, out=None, into=None, twin=False, **options):
@@ -147,7 +147,7 @@ def check(name, data, slope=None, *, axis=-1, out=None, into=None, wanted=None, 
     before = [each.tobytes() for each in data]
     if sums is None:
         sums = wanted_sums(name, data, axis, dtype)
-    if wanted is None and name in WRITTEN:
+    if wanted is None and name in TWINS:
         wanted = wanted_y(name, data, slope, dtype)
     adds = 0
     if into is not None and name in COUNTS:
@@ -157,7 +157,7 @@ def check(name, data, slope=None, *, axis=-1, out=None, into=None, wanted=None, 
     assert_same(np.asarray(found), np.asarray(sums + adds) if adds else np.asarray(sums), f"sums of {name}")
     assert out is None or y is out
     assert out is not None or [each.tobytes() for each in data] == before, "an input was modified"
-    if name not in WRITTEN:
+    if name not in TWINS:
         return
     assert_same(np.asarray(y), wanted, name)
     if twins and before[0] == data[0].tobytes():
@@ -185,7 +185,7 @@ def test_special_values(name, dtype, stores):
     count, sums = len(values[0]), wanted_sums(name, values, 0, dtype)
     for slope in (0.01, -1.5, np.inf, np.nan) if parameters(name) else (None,):
         with np.errstate(all="raise"):
-            wanted = wanted_y(name, values, parameters(name, slope), dtype) if name in WRITTEN else None
+            wanted = wanted_y(name, values, parameters(name, slope), dtype) if name in TWINS else None
             for target in TARGETS:
                 check(name, values, parameters(name, slope), axis=0, sums=sums, wanted=wanted, target=target)
     if name in COUNTS:
@@ -220,12 +220,12 @@ def test_sizes(name, dtype, target, stores, small):
     """Lengths around vectors and lines, each with arrays that begin elsewhere; nothing beside them is written."""
     data, size = operands(name, dtype, (300,)), np.dtype(dtype).itemsize
     into = np.dtype(np.int64 if name in COUNTS else dtype)
-    wanted = wanted_y(name, data, parameters(name), dtype) if name in WRITTEN else None
+    wanted = wanted_y(name, data, parameters(name), dtype) if name in TWINS else None
     for n in range(0, 301, 4 if (dtype, target) == ("float32", "serial") else 43):
         some = [placed(each[:n], (5 * n + k) * size % 64) for k, each in enumerate(data)]
         for axis in (0, None):
             shape = (n,) if axis == 0 else ()
-            out = placed(np.zeros(n, dtype), 7 * n * size % 64) if name in WRITTEN else None
+            out = placed(np.zeros(n, dtype), 7 * n * size % 64) if name in TWINS else None
             sums = placed(np.zeros(shape, into), n * into.itemsize % 64)
             part = None if wanted is None else wanted[:n]
             check(name, some, axis=axis, out=out, into=sums, wanted=part, target=target, twins=n % 2 == 0)
@@ -240,11 +240,11 @@ def test_alignments(dtype, stores, small):
     for name in NAMES if dtype != "int8" else ("relu_with_counts", "count_active"):
         for shape in ((29, 7), (5, 41)):
             data = operands(name, dtype, shape)
-            wanted = wanted_y(name, data, parameters(name), dtype) if name in WRITTEN else None
+            wanted = wanted_y(name, data, parameters(name), dtype) if name in TWINS else None
             sums = {axis: wanted_sums(name, data, axis, dtype) for axis in (0, 1)}
             for offset in range(0, 64, 1 if shape[1] == 7 else 5):
                 some = [placed(each, rng.integers(64)) for each in data]
-                out = placed(np.zeros(shape, dtype), offset) if name in WRITTEN else None
+                out = placed(np.zeros(shape, dtype), offset) if name in TWINS else None
                 axis = int(rng.integers(2))
                 into = placed(np.zeros_like(sums[axis]), rng.integers(64))
                 options = {"axis": axis, "wanted": wanted, "sums": sums[axis], "target": "serial"}
@@ -324,7 +324,7 @@ def test_every_way(name, shape, axis, way, stores, small, monkeypatch):
             others = tuple(k for k in range(len(shape)) if axis is None or k != axis)
             sums = np.asarray(terms.sum(others)).astype(np.int64 if name in COUNTS else dtype)
             slope = parameters(name, np.dtype(dtype).type(-0.5))
-            wanted = public(WRITTEN[name])(*data, *slope) if name in WRITTEN else None
+            wanted = public(ROWS[name].like)(*data, *slope) if name in TWINS else None
         taken.clear()
         for target in ("serial", "parallel"):
             check(name, data, slope, axis=axis, target=target, sums=sums, wanted=wanted)
@@ -347,7 +347,7 @@ def test_large_arrays(name, stores):
             terms = data[0] > 0 if name in COUNTS else np.where(data[-1] < 0, data[0].astype("d") * data[-1], 0)
             others = tuple(k for k in range(len(shape)) if axis is None or k != axis)
             sums = np.asarray(terms.sum(others)).astype(np.int64 if name in COUNTS else np.float32)
-            wanted = public(WRITTEN[name])(*data, *parameters(name)) if name in WRITTEN else None
+            wanted = public(ROWS[name].like)(*data, *parameters(name)) if name in TWINS else None
         check(name, data, axis=axis, sums=sums, wanted=wanted, target="parallel")
 
 
@@ -376,9 +376,7 @@ def test_any_layout(data):
     layouts = st.sampled_from(swappable)
     some = [LAYOUTS[draw(layouts)](each) if each.size and draw(st.booleans()) else each for each in plain]
     size = math.prod(shape)
-    out = (
-        LAYOUTS[draw(layouts)](np.full(shape, 42, dtype)) if name in WRITTEN and size and draw(st.booleans()) else None
-    )
+    out = LAYOUTS[draw(layouts)](np.full(shape, 42, dtype)) if name in TWINS and size and draw(st.booleans()) else None
     into = None
     if draw(st.booleans()):
         step = draw(st.sampled_from([-2, -1, 1, 3]))
@@ -390,7 +388,7 @@ def test_any_layout(data):
             for size, value in zip(SIZES, (256, 64, 2, 128, 4), strict=True):
                 patch.setattr(fastrelu._call.sums, size, value)
         with fastrelu.configure(streaming_min_bytes=draw(st.sampled_from([0, 1 << 60]))):
-            wanted = wanted_y(name, plain, slope, dtype) if name in WRITTEN else None
+            wanted = wanted_y(name, plain, slope, dtype) if name in TWINS else None
             sums = wanted_sums(name, plain, axis, dtype)
             options = {"wanted": wanted, "sums": sums, "target": target}
             if out is not None and out.dtype != dtype:
@@ -399,7 +397,7 @@ def test_any_layout(data):
                 assert_same(out.astype(dtype), wanted)
                 return
             check(name, some, slope, axis=axis, out=out, into=into, **options)
-            if out is None and name in WRITTEN and size:
+            if out is None and name in TWINS and size:
                 y, _ = call(name, some, slope, axis=axis, target=target)
                 longer = np.array(shape) > 1  # strides of the others mean nothing
                 strides = np.positive(some[0], dtype=dtype).strides
@@ -447,7 +445,7 @@ def test_scalars_and_lists(name):
     for value in (-2.0, np.float64(-2.0), np.array(-2.0)):
         data = [value] * (1 + (name in SLOPES))
         y, sums = call(name, data, parameters(name), axis=None)
-        assert type(y) in ((type(None),) if name not in WRITTEN else (np.float64,))
+        assert type(y) in ((type(None),) if name not in TWINS else (np.float64,))
         assert sums == (0 if name in COUNTS else 4.0)
         if name in SLOPES:
             assert type(sums) is np.float64
@@ -611,7 +609,7 @@ def test_overlap_of_every_kind(windows, target, streaming):
     x = numbers(dtype, length, 5)
     data = [first, x] if name in SLOPES else [first]
     copies = [[each.copy() for each in group] for group in (data, slope)]
-    touched = [*data, *slope, *([out] if name in WRITTEN else [])]
+    touched = [*data, *slope, *([out] if name in TWINS else [])]
     options = {"axis": axis, "target": target, "out": out}
     with fastrelu.configure(streaming_min_bytes=0 if streaming else 1 << 60):
         if any(np.may_share_memory(sums, other) for other in touched):
@@ -625,7 +623,7 @@ def test_overlap_of_every_kind(windows, target, streaming):
         call(name, data, slope, into=sums, **options)
         assert_same(sums.copy(), wanted_sums(name, copies[0], axis, dtype))
         wanted = before.copy()
-        if name in WRITTEN:
+        if name in TWINS:
             window(wanted[: buffer.nbytes].view(dtype), places[1])[...] = wanted_y(name, copies[0], copies[1], dtype)
         if np.may_share_memory(sums, raw):
             wanted[start : start + nbytes] = np.ravel(sums).view(np.uint8)
@@ -665,7 +663,7 @@ def test_output_that_overlaps_itself(name):
     windows = np.lib.stride_tricks.as_strided(base, (40, 61), (4, 4))
     data = [windows] * (1 + (name in SLOPES))
     sums = wanted_sums(name, data, 1, np.dtype("f"))
-    wanted = expected(WRITTEN[name], [base.copy()] * (1 + (name in SLOPES)) + [-0.5] * (2 if name in SLOPES else 1)
+    wanted = expected(ROWS[name].like, [base.copy()] * (1 + (name in SLOPES)) + [-0.5] * (2 if name in SLOPES else 1)
                       if parameters(name) else [base.copy()], "float32")  # fmt: skip
     found = call(name, [windows, *(each.copy() for each in data[1:])], parameters(name), axis=1, twin=True)[1]
     assert_same(base, wanted)
@@ -688,7 +686,7 @@ def test_no_byte_outside_is_touched(name, stores, small):
                 each[...] = value
             axis = len(shape) // 2 if len(shape) < 3 or at_end else None
             axis = None if axis == len(shape) else axis
-            out = at_edge(areas[2], shape, dtype, at_end) if name in WRITTEN else None
+            out = at_edge(areas[2], shape, dtype, at_end) if name in TWINS else None
             sums = at_edge(areas[3], () if axis is None else (shape[axis],), into, at_end)
             slope = parameters(name)
             if slope and at_end:
@@ -738,7 +736,7 @@ def test_arguments_that_are_refused(name):
     refused(TypeError, "MaskedArray", [np.ma.masked_less(X, 0)] * twice)
     for target in ("gpu", "", "Serial", 1, ("serial",), b"serial", True):
         refused(ValueError, "target=", target=target)
-    if name in WRITTEN:
+    if name in TWINS:
         frozen = X.copy()
         frozen.flags.writeable = False
         for bad in ([0.0] * 3, 1.0, "x", np.float64(1.0), (X,), object()):
@@ -830,13 +828,13 @@ def test_torch(name, dtype):
         sums = wanted_sums(name, data, axis, dtype)
         kind = torch.int64 if name in COUNTS else getattr(torch, dtype)
         into = torch.zeros(sums.shape, dtype=kind)
-        out = torch.empty_like(tensors[0]) if name in WRITTEN else None
+        out = torch.empty_like(tensors[0]) if name in TWINS else None
         version = into._version
         y, found = call(name, tensors, slope, axis=axis, out=out, into=into)
         assert found is into
         assert into._version > version  # autograd sees the write
         assert torch.equal(found, torch.from_numpy(sums) if name in COUNTS else tensor(sums))
-        if name not in WRITTEN:
+        if name not in TWINS:
             found = call(name, tensors, slope, axis=axis)[1]
             assert type(found) is torch.Tensor
             assert torch.equal(found.reshape(into.shape), into)
@@ -903,7 +901,7 @@ def test_explain_and_warmup(name):
         found = fastrelu.explain(function, *data, *counts, axis=-1)
         assert found.target == "parallel"
         with fastrelu.configure(streaming_min_bytes=0):
-            wanted = "streaming" if name in WRITTEN and not twin else "plain"
+            wanted = "streaming" if name in TWINS and not twin else "plain"
             assert fastrelu.explain(function, *data, *counts, axis=-1).store == wanted
         assert fastrelu.explain(function, *data, *counts, target="serial").target == "serial"
         with pytest.raises(np.exceptions.AxisError):

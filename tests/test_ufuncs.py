@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import fastrelu
-from fastrelu import _formulas, _operations, ufuncs
+from fastrelu import _formulas, ufuncs
 from fastrelu._bench.oracle import ORACLES, assert_same, expected
+from fastrelu._operations import FUNCTIONS, ROWS, UFUNCS
 from fastrelu._runtime.targets import forced
 
 from .helpers import ALL_FLOATS, FLOATS, INTEGERS, OPERATIONS, PARAMETERS, pairs, run_python, specials, spread
@@ -17,16 +18,13 @@ from .helpers import ALL_FLOATS, FLOATS, INTEGERS, OPERATIONS, PARAMETERS, pairs
 
 def test_tables_agree():
     """One formula, one ufunc, two public functions and one oracle for each row of the table."""
-    for name, operands in _operations.OPERATIONS.items():
-        assert tuple(inspect.signature(getattr(_formulas, name).__wrapped__).parameters) == operands
-        assert getattr(ufuncs, name).nin == len(operands)
-        assert getattr(fastrelu, name).__name__ == name
-        assert getattr(fastrelu, name + "_").__name__ == name + "_"
-    assert set(ORACLES) == set(_operations.OPERATIONS) == set(ufuncs.__all__)
+    for name, row in UFUNCS.items():
+        assert tuple(inspect.signature(getattr(_formulas, name).__wrapped__).parameters) == row.names
+        assert getattr(ufuncs, name).nin == len(row.operands)
+    assert set(ORACLES) == set(UFUNCS) == set(ufuncs.__all__)
     formulas = {key for key, value in vars(_formulas).items() if hasattr(value, "__wrapped__") and key != "vectorize"}
-    from_masks = {name for name, operands in _operations.MASKED.items() if "mask" in operands}
-    assert formulas == {*_operations.OPERATIONS, *from_masks, "active", "positive", "slope_term"}
-    for name in {**_operations.MASKED, **_operations.SUMMED}:
+    assert formulas == {*(row.formula for row in ROWS.values()), "active", "positive", "slope_term"}
+    for name in FUNCTIONS:
         assert getattr(fastrelu, name).__name__ == name
 
 

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
-FORWARD = ("relu", "leaky_relu", "relu_grad", "leaky_relu_grad")
-BACKWARD = ("relu_backward", "leaky_relu_backward")
+from .._operations import ROWS, UFUNCS, Operand
+
+FORWARD = tuple(name for name, row in UFUNCS.items() if "grad" not in row.data)
+BACKWARD = tuple(name for name, row in UFUNCS.items() if "grad" in row.data)
 #: "loop" is an element at a time inside a user's own `@njit` loop, into a given array
 MODES = ("new", "out", "inplace", "loop")
 #: One bit per element is written beside the result, or read in place of x
 MASK_MODES = ("mask", "mask inplace")
-MASKED = ("relu", "leaky_relu", "relu_backward", "leaky_relu_backward")
+MASKED = {row.like: row for row in ROWS.values() if row.has_bitmask}
 #: Sums per unit are taken in the same pass, or alone: how many elements are positive, and the gradient of the slope
 SUM_MODES = {"counts": "relu", "counts only": "relu"}
 SUM_MODES |= {"slope grad": "leaky_relu_backward", "slope grad only": "leaky_relu_backward"}
@@ -35,6 +37,11 @@ DATA = ("normal", "positive", "negative", "digits", "file")
 SLOPE = 0.01
 #: In place, x * 0.01 again and again would run into subnormal numbers, which some CPUs handle slowly.
 SLOPE_IN_PLACE = 0.999
+
+
+def is_slope(operand: Operand) -> bool:
+    """Say whether an operand is the slope, or follows it where it is left out."""
+    return "negative_slope" in (operand.name, operand.follows)
 
 
 def is_float(dtype: np.dtype) -> bool:
@@ -223,16 +230,10 @@ class Operands(dict[str, Any]):
 
     def reference(self) -> tuple[Any, ...]:
         """Return all operands of the operation, as the oracle wants them."""
-        operation = self.case.operation
-        operands: list[Any] = [self["grad"]] if self.case.backward else []
-        operands.append(self["x"])
-        if operation.startswith("leaky"):
-            operands.append(self["slope"])
-        if operation.startswith("leaky_relu_"):
-            operands.append(self["slope"])
-        elif operation in ("relu_grad", "relu_backward"):
-            operands.append(0.0)
-        return tuple(operands)
+        return tuple(
+            self[operand.name] if operand.kind == "data" else self["slope"] if is_slope(operand) else operand.default
+            for operand in UFUNCS[self.case.operation].operands
+        )
 
 
 def _filled(operands: Operands, dtype: Any, value: Any = 0) -> np.ndarray:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .._operations import UFUNCS
 from . import oracle
-from .cases import Case, Operands, is_float
+from .cases import Case, Operands, is_float, is_slope
 from .providers import Names, Provider
 
 #: Up to here every element is checked; the oracle computes some 2 million per second
@@ -179,7 +180,9 @@ def _special(provider: Provider, case: Case, dtype: np.dtype) -> tuple[str, ...]
     pairs = np.array([(x, g) for x in _SPECIAL for g in _SPECIAL], dtype=dtype)
     small = Case(case.operation, case.mode, case.dtype, len(pairs))
     fixed: list[Callable[[Operands], None]] = [lambda operands: None]
-    if "slope" in provider.code[case.operation, case.mode] or case.operation.startswith("leaky"):
+    if "slope" in provider.code[case.operation, case.mode] or any(
+        is_slope(each) for each in UFUNCS[case.operation].operands
+    ):
         fixed.append(lambda operands: operands.__setitem__("slope", 2.0))
     found: list[str] = []
     for number, prepare in enumerate(fixed):

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .._operations import UFUNCS
+
 _FORMATS = {"float16": "<e", "bfloat16": "<f", "float32": "<f"}
 
 
@@ -75,10 +77,7 @@ def leaky_relu_backward(grad: float, x: float, negative_slope: float, at_zero: f
     return _times(grad, at_zero, dtype) if x == 0 else grad
 
 
-ORACLES: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (relu, leaky_relu, relu_grad, leaky_relu_grad, relu_backward, leaky_relu_backward)
-}
+ORACLES: dict[str, Callable[..., Any]] = {name: globals()[name] for name in UFUNCS}
 
 
 def expected(name: str, operands: Sequence[Any], dtype: Any) -> np.ndarray:

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from .._operations import UFUNCS, Operation
 from . import limit, naive
-from .cases import BACKWARD, FLOATS, FORWARD, INTEGERS, MASKED, TYPES, Case, Operands
+from .cases import BACKWARD, FLOATS, FORWARD, INTEGERS, MASKED, TYPES, Case, Operands, is_slope
 
 Code = Mapping[tuple[str, str], str]
 Maker = Callable[["Names"], Any]
@@ -398,8 +399,8 @@ _SKLEARN = Provider(
 def _ours(name: str, target: str | None) -> Provider:
     forced = f", target={target!r}" if target else ""
     code: dict[tuple[str, str], str] = {}
-    for operation in (*FORWARD, *BACKWARD):
-        arguments = ("grad, x" if operation in BACKWARD else "x") + (", slope" * operation.startswith("leaky"))
+    for operation, row in UFUNCS.items():
+        arguments = _arguments(row)
         code[operation, "new"] = f"fastrelu.{operation}({arguments}{forced})"
         code[operation, "out"] = f"fastrelu.{operation}({arguments}, out=out{forced})"
         code[operation, "inplace"] = f"fastrelu.{operation}_({arguments}{forced})"
@@ -415,14 +416,19 @@ def _ours(name: str, target: str | None) -> Provider:
 
 def _with_mask() -> dict[tuple[str, str], str]:
     code: dict[tuple[str, str], str] = {}
-    for operation in MASKED:
-        backward = operation in BACKWARD
-        name = operation + ("_from_mask" if backward else "_with_mask")
-        arguments = ("grad, bits" if backward else "x") + (", slope" * operation.startswith("leaky"))
-        into = "" if backward else ", mask_out=bits"
-        code[operation, "mask"] = f"fastrelu.{name}({arguments}, out=out{into})"
-        code[operation, "mask inplace"] = f"fastrelu.{name}_({arguments}{into})"
+    for operation, row in MASKED.items():
+        into = ", mask_out=bits" if row.writes_bitmask else ""
+        code[operation, "mask"] = f"fastrelu.{row.name}({_arguments(row)}, out=out{into})"
+        code[operation, "mask inplace"] = f"fastrelu.{row.twin}({_arguments(row)}{into})"
     return code
+
+
+def _arguments(row: Operation) -> str:
+    """Return the arguments of a call: data and the slope; other parameters have their defaults."""
+    data = [
+        "bits" if operand.kind == "bitmask" else operand.name for operand in row.operands if operand.name in row.data
+    ]
+    return ", ".join([*data, *("slope" for operand in row.parameters if operand.name == "negative_slope")])
 
 
 _SUMS = {
@@ -448,10 +454,10 @@ def _ours_without_mask() -> Provider:
 
 def _raw() -> Provider:
     # A raw ufunc takes every operand; 0-d arrays of the right type spare NumPy the conversion of a Python float
-    arguments = {R: "x", L: "x, s", RG: "x, zero", LG: "x, s, s", RB: "grad, x, zero", LB: "grad, x, s, s"}
     code: dict[tuple[str, str], str] = {}
-    for operation, given in arguments.items():
-        target = "grad" if operation in BACKWARD else "x"
+    for operation, row in UFUNCS.items():
+        defaults = ("s" if is_slope(each) else str(each.default or "zero") for each in row.parameters)
+        given, target = ", ".join([*row.data, *defaults]), row.data[0]
         for mode, ending in (("new", ""), ("out", ", out"), ("inplace", f", {target}")):
             code[operation, mode] = f"ufuncs.{operation}({given}{ending})"
     return Provider("fastrelu.ufuncs", "fastrelu", code, {"ufuncs": module("fastrelu.ufuncs")}, TYPES)
