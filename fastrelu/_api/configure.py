@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._call import front
-from .._runtime import allocation, tuning
+from .._runtime import allocation, front, tuning
 
 _UNSET: Any = type("Unset", (), {"__repr__": lambda self: "<unchanged>"})()
 

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from .. import ufuncs
 from .._arrays import classify
-from .._call import front as _front
 from .._call.dispatch import ABSENT, call
 from .._call.errors import explained
+from .._runtime import front as _front
 from .._runtime import ufunc_objects
 
 A = TypeVar("A")

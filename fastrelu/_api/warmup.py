@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import ml_bfloat16
 from .._operations import FUNCTIONS, ROWS
 from .._runtime import compiler
+from .._runtime.dtypes import BFLOAT16
 
 
 def _names(functions: Iterable[Any] | None) -> list[str]:
@@ -27,11 +27,10 @@ def warmup_steps(
 ) -> list[tuple[str, Callable[[], object]]]:
     """Return what `warmup` does, as labelled steps, for a progress bar."""
     wanted = None if dtypes is None else [np.dtype(dtype) for dtype in dtypes]
-    bfloat16 = ml_bfloat16.bfloat16()
     steps: list[tuple[str, Callable[[], object]]] = []
     for name in _names(functions):
         available = list(dict.fromkeys(np.dtype(code) for code in ROWS[name].typecodes))
-        available += [bfloat16] if bfloat16 is not None else []
+        available += [BFLOAT16] if BFLOAT16 is not None else []
         for dtype in available if wanted is None else wanted:
             if dtype not in available:
                 if functions is None:
@@ -52,7 +51,7 @@ def warmup(functions: Iterable[Any] | None = None, dtypes: Iterable[Any] | None 
     functions : iterable of functions or names, optional
         What to compile; None means all.
     dtypes : iterable of dtypes, optional
-        For which types; None means all that each function has loops for, with bfloat16 where ml_dtypes is imported.
+        For which types; None means all that each function has loops for, with bfloat16 where ml_dtypes is installed.
 
     Raises
     ------

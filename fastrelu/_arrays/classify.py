@@ -12,14 +12,10 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .._operations import FUNCTIONS, ROWS
-from .ml_bfloat16 import bfloat16
+from .._runtime.dtypes import ACCEPTED, supported
 
 #: Scalars of the language, which NumPy promotes weakly (NEP 50).
 NUMBERS = (bool, int, float, complex)
-
-
-#: What `supported` says yes to, in words.
-ACCEPTED = "bool, integers, bfloat16, float16, float32 and float64"
 
 
 #: Libraries with code of their own here, and the classes of their arrays and of what stands for one; a proxy claims to
@@ -80,11 +76,6 @@ def described(value: Any, array: Any) -> str:
     if array is value or not array.ndim:
         return type_name(value)
     return f"{type_name(value)}, of which NumPy makes an array of dtype {array.dtype}"
-
-
-def supported(dtype: np.dtype) -> bool:
-    """Say whether our loops, or NumPy's safe casts to them, take a dtype."""
-    return dtype.kind in "biu" or dtype.char in "efd" or type(dtype) is type(bfloat16())
 
 
 def converted(name: str, argument: str, value: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .._operations import ROWS
+from .._runtime.dtypes import ACCEPTED, supported
 from . import classify, tensors
 
 #: Alignment from which JAX takes over memory on the CPU without copying it.
@@ -98,7 +99,7 @@ def _check_companion(name: str, argument: str, value: Any, other: str) -> None:
     if isinstance(value, (*classify.NUMBERS, np.generic)) and not output:
         dtype = classify.dtype_of(value)
         # `where` is read as true or false by NumPy, which also says what is wrong with it
-        if argument == "where" or classify.supported(dtype):
+        if argument == "where" or supported(dtype):
             return
         _refuse_dtype(name, argument, dtype)
     library = _LIBRARIES.get(classify.kind(value))
@@ -110,7 +111,7 @@ def _check_companion(name: str, argument: str, value: Any, other: str) -> None:
 
 
 def _refuse_dtype(name: str, argument: str, dtype: object) -> NoReturn:
-    raise TypeError(f"{name}: {argument} is of dtype {dtype}; accepted are {classify.ACCEPTED}")
+    raise TypeError(f"{name}: {argument} is of dtype {dtype}; accepted are {ACCEPTED}")
 
 
 @dataclass
@@ -275,7 +276,7 @@ class _Jax(Library):
         devices = value.devices()
         if len(devices) != 1:
             raise TypeError(f"{name}: {argument} is spread over {len(devices)} devices; call {name} on each piece")
-        if not isinstance(value.dtype, np.dtype) or not classify.supported(value.dtype):
+        if not isinstance(value.dtype, np.dtype) or not supported(value.dtype):
             _refuse_dtype(name, argument, value.dtype)
 
     def on_gpu(self, value: Any) -> bool:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from . import classify
+from .._runtime.dtypes import ACCEPTED, BFLOAT16
 
 
 def dtypes() -> dict[Any, np.dtype]:
-    """Return NumPy's types by torch's, for those that both have, and bfloat16 once `dtype_of` has met it."""
+    """Return NumPy's types by torch's, for those that both have."""
     return _table(sys.modules["torch"])
 
 
@@ -20,27 +20,21 @@ def dtypes() -> dict[Any, np.dtype]:
 def _table(torch: Any) -> dict[Any, np.dtype]:
     names = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",
              "float16", "float32", "float64")  # fmt: skip
-    return {getattr(torch, each): np.dtype(each) for each in names if hasattr(torch, each)}
+    table = {getattr(torch, each): np.dtype(each) for each in names if hasattr(torch, each)}
+    return table if BFLOAT16 is None else {**table, torch.bfloat16: BFLOAT16}
 
 
 def dtype_of(name: str, argument: str, dtype: Any) -> np.dtype:
-    """Return NumPy's type for one of torch's; raise TypeError where there is none that our loops take.
-
-    Only a tensor of bfloat16 needs ml_dtypes, so that the first one imports it.
-    """
+    """Return NumPy's type for one of torch's; raise TypeError where there is none that our loops take."""
     known = dtypes()
-    if dtype not in known and dtype == getattr(sys.modules["torch"], "bfloat16", None):
-        try:
-            import ml_dtypes
-        except ImportError:
-            raise TypeError(
-                f"{name}: {argument} is of dtype {dtype}, which NumPy has only with the package ml_dtypes: "
-                'pip install "fastrelu[bfloat16]"'
-            ) from None
-        known[dtype] = np.dtype(ml_dtypes.bfloat16)
-    if dtype not in known:
-        raise TypeError(f"{name}: {argument} is of dtype {dtype}; accepted are {classify.ACCEPTED}")
-    return known[dtype]
+    if dtype in known:
+        return known[dtype]
+    if dtype is sys.modules["torch"].bfloat16:
+        raise TypeError(
+            f"{name}: {argument} is of dtype {dtype}, which NumPy has only with the package ml_dtypes: "
+            'pip install "fastrelu[bfloat16]"'
+        )
+    raise TypeError(f"{name}: {argument} is of dtype {dtype}; accepted are {ACCEPTED}")
 
 
 def torch_dtype(dtype: np.dtype) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from .. import ufuncs
 from .._arrays import classify
 from .._operations import ROWS
+from .._runtime.dtypes import ACCEPTED, supported
 from . import errors
 from .executors import executor
 
@@ -123,9 +124,9 @@ def check_parts(name: str, operands: Sequence[Any]) -> None:
         elif library != "other":
             for part, dtype in _parts(value):
                 kind = _numpys(dtype)
-                if kind is not None and not classify.supported(kind):
+                if kind is not None and not supported(kind):
                     has = f"has a {part}" if part else f"is a {classify.type_name(value)}"
-                    raise TypeError(f"{name}: {argument} {has} of dtype {dtype}; accepted are {classify.ACCEPTED}")
+                    raise TypeError(f"{name}: {argument} {has} of dtype {dtype}; accepted are {ACCEPTED}")
 
 
 def lazily(name: str, ufunc: np.ufunc, operands: Sequence[Any], target: str, kwargs: Mapping[str, Any]) -> Any:

@@ -1,7 +1,6 @@
 """One call, from its arguments to the code that runs it. `plan` decides; `call` does; `explain` shows the plan."""
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,10 +9,11 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from .. import ufuncs
-from .._arrays import classify, host_libraries, ml_bfloat16
+from .._arrays import classify, host_libraries
 from .._kernels.records import ALLOWED, LAUNCHER, TEAMS
 from .._operations import FLOATS, ROWS
 from .._runtime import targets, threads, tuning
+from .._runtime.dtypes import BFLOAT16, spelled_out
 from .._runtime.ufunc_objects import hidden
 from . import containers, errors, job_cache
 from . import large as _large
@@ -64,10 +64,10 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         out = out[0]
     operands = as_floats(name, operands)
     # Where the first of the data is of NumPy's own floats, nothing is bfloat16 but by request
-    if "ml_dtypes" in sys.modules and (
+    if BFLOAT16 is not None and (
         kwargs or not (issubclass(type(operands[0]), (np.ndarray, np.generic)) and operands[0].dtype in _LOOPS)
     ):
-        operands, kwargs = ml_bfloat16.spelled_out(ufuncs.of(name), operands, kwargs)
+        operands, kwargs = spelled_out(ufuncs.of(name), operands, kwargs)
     table = _settled(operands, out, target) if not kwargs else None
     if table is not None:
         # What `plan` would find out in 10 us; it is asked for the message if NumPy refuses
@@ -81,7 +81,7 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         return results[0]
     if (foreign := host_libraries.enter(name, operands, out, kwargs)) is not None:
         if foreign.out is None:
-            arguments = ml_bfloat16.spelled_out(ufuncs.of(name), foreign.operands, foreign.kwargs)
+            arguments = spelled_out(ufuncs.of(name), foreign.operands, foreign.kwargs)
             try:
                 foreign.allocate(ufuncs.loop_dtype(name, *arguments))
             except (TypeError, ValueError) as error:
@@ -178,7 +178,7 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
                 and (flags.f_contiguous if fortran else flags.c_contiguous)
                 and value.dtype is first.dtype
                 and value.shape == first.shape
-                and (first.dtype in _LOOPS or first.dtype == ml_bfloat16.bfloat16())
+                and (first.dtype in _LOOPS or first.dtype == BFLOAT16)
             ):
                 return None
         elif value is out:
@@ -246,7 +246,7 @@ def _plan_host(
 ) -> Plan:
     """Decide for NumPy arrays, scalars and lists."""
     operands = errors.checked(name, operands, out)
-    operands, kwargs = ml_bfloat16.spelled_out(ufuncs.of(name), operands, kwargs)
+    operands, kwargs = spelled_out(ufuncs.of(name), operands, kwargs)
     arrays = [np.asarray(value) for value in operands]
     try:
         shape = np.broadcast_shapes(*(array.shape for array in arrays))

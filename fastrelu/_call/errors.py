@@ -14,6 +14,7 @@ import numpy as np
 from .. import ufuncs
 from .._arrays import classify
 from .._operations import FUNCTIONS, ROWS, Operation
+from .._runtime.dtypes import ACCEPTED
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -214,7 +215,7 @@ def check_call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str
         asked = " and ".join(f"{key}={kwargs[key]!r}" for key in ("dtype", "signature", "sig") if key in kwargs)
         if not asked:
             return
-        text = f"{name}: there is no loop for {asked}; there are those of {classify.ACCEPTED}"
+        text = f"{name}: there is no loop for {asked}; there are those of {ACCEPTED}"
         raise (TypeError if isinstance(error, TypeError) else ValueError)(text) from error
     casting = kwargs.get("casting", "same_kind")
     if casting in ("no", "equiv", "safe", "same_kind", "unsafe"):

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import ufuncs
-from .._arrays import classify, host_libraries, ml_bfloat16
+from .._arrays import classify, host_libraries
 from .._operations import ROWS
 from .._runtime import compiler, targets, threads, tuning
+from .._runtime.dtypes import spelled_out
 from . import errors, job_cache, large
 from .dispatch import Explanation, reasons
 
@@ -30,7 +31,7 @@ class Pass:
         self._enter(inputs, outputs)
         self.shape = np.shape(self.inputs[self.row.names[0]])
         operands = self.row.operands_of_ufunc(self.inputs)
-        arguments = ml_bfloat16.spelled_out(ufuncs.of(self.row.like), operands, {})
+        arguments = spelled_out(ufuncs.of(self.row.like), operands, {})
         self.dtype = ufuncs.loop_dtype(self.row.like, *arguments)
         self.views = [self._view(each.name) for each in self.row.operands if each.kind != "bitmask"]
         self.out = self.outputs.get("out") if self.row.writes_result else None

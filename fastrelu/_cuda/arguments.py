@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import classify
+from .._runtime.dtypes import supported
 from . import cuda_driver, dtypes, libraries
 from .grids import extent
 from .view import View
@@ -43,7 +44,7 @@ def the_library(name: str, arguments: Sequence[str], values: Sequence[Any]) -> l
 def operand(name: str, argument: str, value: Any, library: libraries.Library) -> Any:
     """Return an operand's view, or the number itself."""
     if isinstance(value, np.generic):
-        if not classify.supported(value.dtype):
+        if not supported(value.dtype):
             libraries.refuse_dtype(name, argument, f"dtype {value.dtype}")
         return value
     if isinstance(value, complex):

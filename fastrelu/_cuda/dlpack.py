@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import ml_bfloat16
+from .._runtime.dtypes import BFLOAT16
 
 CPU, CUDA, CUDA_MANAGED = 1, 2, 13
 _KINDS = {0: "i", 1: "u", 2: "f", 4: "V", 6: "b"}  # V: bfloat16
@@ -59,7 +59,7 @@ def read(capsule: Any) -> tuple[int, tuple[int, ...], tuple[int, ...], np.dtype 
     known = kind is not None and tensor.lanes == 1 and tensor.bits in (8, 16, 32, 64)
     found = None
     if known:
-        found = ml_bfloat16.bfloat16() if kind == "V" else np.dtype(f"{kind}{size}")
+        found = BFLOAT16 if kind == "V" else np.dtype(f"{kind}{size}")
     dtype = f"DLPack type {tensor.code} of {tensor.bits} bits" if found is None else found
     return tensor.data + tensor.byte_offset if tensor.data else 0, shape, strides, dtype, tensor.device_id
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import ufuncs
-from .._arrays import ml_bfloat16
+from .._runtime.dtypes import BFLOAT16, spelled_out, strong
 
 #: One type character per type, where NumPy has a name per C type.
 _CODES = {
@@ -16,22 +16,12 @@ _CODES = {
 }  # fmt: skip
 
 
-#: Types met before. Others may be known later, bfloat16 when somebody has imported it.
-_known: dict[np.dtype, str] = {}
-
-
+@functools.lru_cache(maxsize=256)
 def code_of(dtype: np.dtype) -> str | None:
     """Return the type character that kernels know; None for a type without a loop."""
-    found = _known.get(dtype)
-    if found is None:
-        bfloat16 = ml_bfloat16.bfloat16()
-        if bfloat16 is not None and dtype == bfloat16:  # to NumPy, float64 is equal to None
-            found = "E"
-        elif dtype.isnative:
-            found = _CODES.get(f"{dtype.kind}{dtype.itemsize}")
-        if found is not None:
-            _known[dtype] = found
-    return found
+    if BFLOAT16 is not None and dtype == BFLOAT16:  # to NumPy, float64 is equal to None
+        return "E"
+    return _CODES.get(f"{dtype.kind}{dtype.itemsize}") if dtype.isnative else None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -62,7 +52,7 @@ def _usual_loop_dtype(name: str, kinds: tuple[Any, ...], out: np.dtype | None) -
 
 def _loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: Mapping[str, Any]) -> np.dtype:
     casting = kwargs.get("casting", "same_kind")
-    _, kwargs = ml_bfloat16.spelled_out(ufuncs.of(name), (), kwargs)
+    _, kwargs = spelled_out(ufuncs.of(name), (), kwargs)
     signature = kwargs.get("signature")
     if kwargs.get("dtype") is not None:
         if signature is not None:
@@ -70,7 +60,7 @@ def _loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: M
         signature = (None,) * len(kinds) + (np.dtype(kwargs["dtype"]),)
     if isinstance(signature, list):
         signature = tuple(signature)
-    loop = _resolve(name, tuple(ml_bfloat16.strong(kinds)), signature, casting)
+    loop = _resolve(name, tuple(strong(kinds)), signature, casting)
     if out is not None and not np.can_cast(loop, out, casting):
         raise TypeError(f"{name}: the result is of dtype {loop}, which does not cast to out of dtype {out} ({casting})")
     for kind in (*kinds, None):

@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .._arrays import classify, tensors
+from .._arrays import tensors
+from .._runtime.dtypes import ACCEPTED
 from . import cuda_driver, dlpack
 from .grids import dense_strides, is_dense
 from .numba_cuda import SIMULATED, cuda
@@ -30,7 +31,7 @@ LEGACY_STREAM, PER_THREAD_STREAM = 1, 2
 
 def refuse_dtype(name: str, argument: str, what: object) -> NoReturn:
     """Raise the TypeError for a type without a loop."""
-    raise TypeError(f"{name}: {argument} is of {what}; accepted are {classify.ACCEPTED}")
+    raise TypeError(f"{name}: {argument} is of {what}; accepted are {ACCEPTED}")
 
 
 def with_memory(name: str, argument: str, view: View) -> View:

@@ -15,6 +15,7 @@ import numpy as np
 
 from .._arrays import classify
 from .._operations import DATA, OPERATIONS
+from .._runtime.dtypes import supported
 from . import cuda_driver, dtypes, elementwise, libraries, settings
 from .numba_cuda import SIMULATED
 from .view import View
@@ -123,7 +124,7 @@ def call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]
     values = [value if isinstance(value, classify.NUMBERS) else np.asarray(value) for value in operands]
     for argument, value in zip(arguments, values, strict=True):
         dtype = value.dtype if isinstance(value, np.ndarray) else np.dtype(type(value))
-        if not classify.supported(dtype):
+        if not supported(dtype):
             libraries.refuse_dtype(name, argument, f"dtype {dtype}")
     if out is not None and not isinstance(out, np.ndarray):
         raise TypeError(f"{name}: out must be an array, not {classify.type_name(out)}")

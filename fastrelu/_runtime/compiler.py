@@ -27,7 +27,7 @@ from .native import flags_kept, keep
 
 T = TypeVar("T")
 
-Slots = list[tuple[str, str, np.ndarray]]
+Slots = list[tuple[str, np.dtype, np.ndarray]]
 
 #: Each loop of each ufunc: operation, type and the words that the loop reads.
 slots: Slots = []
@@ -83,7 +83,7 @@ def compile_slot(slots: Slots, index: int) -> None:
     """Make the loop of a slot ready to run, or fetch the part of the driver that it asks for."""
     if index < 0:
         raise RuntimeError("fastrelu: a compiled loop asks again and again for what it has got; please report it")
-    operation, kind, slot = slots[index]
+    operation, dtype, slot = slots[index]
     target = targets.of_loops()
     # Read once: other threads' calls of the same loop write their own wishes here. One that is lost so is made again.
     wanted, slot[WANTS] = int(slot[WANTS]), 0
@@ -97,7 +97,7 @@ def compile_slot(slots: Slots, index: int) -> None:
         if wanted:
             provide(target, wanted)
         if not slot[LOOP]:
-            slot[KERNEL] = kernel_address(operation, np.dtype(kind))
+            slot[KERNEL] = kernel_address(operation, dtype)
             slot[LOOP] = _inner_loop()
 
     try:
@@ -105,7 +105,7 @@ def compile_slot(slots: Slots, index: int) -> None:
     except Exception:
         if not sys.is_finalizing():
             raise
-        slot[LOOP] = interpreted.loop(operation, np.dtype(kind))
+        slot[LOOP] = interpreted.loop(operation, dtype)
 
 
 def locked(work: Callable[[], T]) -> T:

@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .._arrays import ml_bfloat16
-from .._call import front
 from .._kernels.records import INDEX, ITEMSIZE, OPERANDS, SLOT_WORDS, TABLE
 from .._operations import OPERATIONS, typecodes
 from .._versions import needed
-from . import native, trampoline, tuning, untraced
+from . import front, native, trampoline, tuning, untraced
 from .compiler import compile_slot, slots
+from .dtypes import BFLOAT16
 
 with needed("numpy"):
     from numpy._core._multiarray_umath import _UFUNC_API
@@ -28,7 +27,7 @@ with needed("numpy"):
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Places in NumPy's table of ufunc functions, which is part of NumPy's ABI
-_FROM_FUNC_AND_DATA, _REGISTER_LOOP_FOR_TYPE, _DEFAULT_TYPE_RESOLVER = 1, 2, 39
+_FROM_FUNC_AND_DATA, _REGISTER_LOOP_FOR_TYPE = 1, 2
 _numpy = ctypes.cast(native.pointer(_UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
 _from_func_and_data = ctypes.PYFUNCTYPE(
     ctypes.py_object,
@@ -42,25 +41,12 @@ _register_loop_for_type = ctypes.PYFUNCTYPE(
 )(_numpy[_REGISTER_LOOP_FOR_TYPE])  # fmt: skip
 _NO_IDENTITY = -1
 
-#: For each ufunc the slot of its loop for bfloat16.
-_bfloat16_slots: dict[np.ufunc, int] = {}
-
-
-def _meet(ufunc: np.ufunc) -> None:
-    """Give a ufunc its loop for bfloat16 if NumPy has the type by now; once more is as good as once."""
-    dtype = ml_bfloat16.bfloat16()
-    if dtype is not None:
-        front.meet(dtype)
-        _register_loop_for_type(ufunc, dtype.num, _entry_address, None, _bfloat16_slots[ufunc])
-
-
 _module = native.new_module()
 _prepare = functools.partial(compile_slot, slots)
-native.keep(_prepare, _meet)
+native.keep(_prepare)
 untraced.emit(_module)
 trampoline.emit(_module, _prepare)
 front.emit(_module)
-ml_bfloat16.emit(_module, _meet, _numpy[_DEFAULT_TYPE_RESOLVER])
 _code = native.compile_module(_module)
 _entry_address = _code.get_function_address("entry")
 
@@ -76,33 +62,32 @@ def hidden(function: F) -> F:
     return untraced.hide(_code.get_function_address("aside"), function)
 
 
-def _new_slot(operation: str, kind: str, itemsize: int) -> int:
-    """Return the address of a new slot for a type: its character, or its name where it has none yet."""
+def _new_slot(operation: str, dtype: np.dtype) -> int:
+    """Return the address of a new slot for a type."""
     slot = np.zeros(SLOT_WORDS, dtype=np.int64)
     slot[OPERANDS] = len(OPERATIONS[operation]) + 1
-    slot[ITEMSIZE] = itemsize
+    slot[ITEMSIZE] = dtype.itemsize
     slot[TABLE] = tuning.settings.tables["auto"].ctypes.data
     slot[INDEX] = len(slots)
-    slots.append((operation, kind, slot))
+    slots.append((operation, dtype, slot))
     native.keep(slot)
     return slot.ctypes.data
 
 
 def make(operation: str, module: str) -> np.ufunc:
     """Return a new ufunc of an operation."""
-    codes = typecodes(operation)
+    dtypes = [np.dtype(code) for code in typecodes(operation)]
     operands = len(OPERATIONS[operation]) + 1
-    addresses = [_new_slot(operation, code, np.dtype(code).itemsize) for code in codes]
-    data = (ctypes.c_void_p * len(codes))(*addresses)
-    loops = (ctypes.c_void_p * len(codes))(*[_entry_address] * len(codes))
-    types = bytes(np.dtype(code).num for code in codes for _ in range(operands))
+    data = (ctypes.c_void_p * len(dtypes))(*[_new_slot(operation, dtype) for dtype in dtypes])
+    loops = (ctypes.c_void_p * len(dtypes))(*[_entry_address] * len(dtypes))
+    types = bytes(dtype.num for dtype in dtypes for _ in range(operands))
     document = f"{operation}({', '.join(OPERATIONS[operation])})\n\nSee `fastrelu.{operation}`."
     strings = operation.encode(), document.encode()
     native.keep((loops, data, types, strings))
-    ufunc: np.ufunc = _from_func_and_data(loops, data, types, len(codes), operands - 1, 1, _NO_IDENTITY, *strings, 0)
-    _bfloat16_slots[ufunc] = _new_slot(operation, ml_bfloat16.NAME, ml_bfloat16.ITEMSIZE)
-    with needed("numpy"):
-        ml_bfloat16.ask_first(ufunc, _code.get_function_address("resolve_types"), _numpy[_DEFAULT_TYPE_RESOLVER])
+    ufunc: np.ufunc = _from_func_and_data(loops, data, types, len(dtypes), operands - 1, 1, _NO_IDENTITY, *strings, 0)
+    if BFLOAT16 is not None:
+        _register_loop_for_type(ufunc, BFLOAT16.num, _entry_address, None, _new_slot(operation, BFLOAT16))
+        ufunc.resolve_dtypes((BFLOAT16,) * ufunc.nin + (None,))  # NumPy finds it by a signature only after a first use
     try:
         ufunc.__module__ = module
     except AttributeError:  # NumPy before 2.2

@@ -5,15 +5,15 @@ not make itself, yet a Python function with the contract's signature took 165 ns
 the ufunc call behind it (154 ns; NumPy 2.4, Python 3.11, two-core AMD EPYC 9005, `bench/calls.py`, 2026-11). This
 one takes less than 20.
 
-What it recognises: ``x`` (and ``grad``), all exact `numpy.ndarray` of one same native float type, bfloat16 too once
-ml_dtypes has brought it, and contiguous in one same order, C or Fortran; parameters left at their defaults, or the
-first of them an ordinary `float`; at most one keyword, ``out``, an array of that kind too. It then calls the raw ufunc.
+What it recognises: ``x`` (and ``grad``), all exact `numpy.ndarray` of one same native float type, bfloat16 too where
+it is installed, and contiguous in one same order, C or Fortran; parameters left at their defaults, or the first of them
+an ordinary `float`; at most one keyword, ``out``, an array of that kind too. It then calls the raw ufunc.
 Everything else, and what the ufunc refuses, goes to the Python function with the arguments untouched.
 """
 
 import ctypes
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +21,8 @@ from llvmlite import ir
 
 from .._kernels.records import FROM
 from .._operations import DATA, FLOATS, OPERATIONS
-from .._runtime.native import (
+from .dtypes import BFLOAT16
+from .native import (
     FASTCALL_KEYWORDS,
     INT,
     VOID,
@@ -33,7 +34,7 @@ from .._runtime.native import (
     numpy_functions,
     python_function,
 )
-from .._runtime.tuning import settings
+from .tuning import settings
 
 DOUBLE = ir.DoubleType()
 
@@ -55,16 +56,14 @@ enabled = np.array([settings.target is None], dtype=np.int64)
 # What the native code knows of a function: an array of words.
 _NDATA, _NOPERANDS, _IN_PLACE, _UFUNC, _PYTHON, _DEFAULTS = range(6)
 _PARAMETERS = 2  # words per type in the defaults
-_LATE = len(FLOATS)  # the place of bfloat16 among the types
-#: Its dtype, as soon as there is one, and its type of scalars, which NumPy does not make of a float by itself.
-_late = np.zeros(2, dtype=np.int64)
+_TYPES = [np.dtype(code) for code in FLOATS] + ([] if BFLOAT16 is None else [BFLOAT16])
 _about = {
-    operation + twin: np.zeros(_DEFAULTS + _PARAMETERS * (_LATE + 1), dtype=np.int64)
+    operation + twin: np.zeros(_DEFAULTS + _PARAMETERS * len(_TYPES), dtype=np.int64)
     for operation in OPERATIONS
     for twin in ("", "_")
 }
 _OUT = sys.intern("out")  # the very string that the compiler puts into callers' keyword names
-keep(enabled, _late, _OUT, *_about.values())
+keep(enabled, _OUT, *_TYPES, *_about.values())
 
 
 def emit(module: ir.Module) -> None:
@@ -146,11 +145,12 @@ def _emit_front(module: ir.Module) -> ir.Function:
         normal = builder.and_(above, builder.fcmp_ordered("<=", size, DOUBLE(65504.0)))
         require(builder.or_(normal, builder.fcmp_ordered("==", size, DOUBLE(0))))
     # Which type it is, also where no parameter depends on it: byte-swapped and integer data go the other way
-    late = equal(descr, read(WORD(_late.ctypes.data), 0))
-    kind = builder.select(late, WORD(_LATE), WORD(_LATE + 1))
-    for k, code in enumerate(FLOATS):
-        kind = builder.select(equal(descr, id(np.dtype(code))), WORD(k), kind)
-    require(builder.icmp_unsigned("<=", kind, WORD(_LATE)))
+    kind, itemsize = WORD(len(_TYPES)), WORD(0)
+    for k, dtype in enumerate(_TYPES):
+        found = equal(descr, id(dtype))
+        kind = builder.select(found, WORD(k), kind)
+        itemsize = builder.select(found, WORD(dtype.itemsize), itemsize)
+    require(builder.icmp_unsigned("<", kind, WORD(len(_TYPES))))
     for k in range(_PARAMETERS):
         with builder.if_then(builder.icmp_unsigned(">", parameters, WORD(k))):
             place = builder.mul(builder.add(builder.mul(kind, WORD(_PARAMETERS)), WORD(_DEFAULTS + k)), WORD(8))
@@ -164,7 +164,7 @@ def _emit_front(module: ir.Module) -> ir.Function:
                 size = call(
                     builder, numpy_functions[_MULTIPLY_LIST], WORD, read(first, _SHAPE), read(first, _NDIM, INT)
                 )
-                size = builder.shl(size, builder.add(kind, WORD(1)))
+                size = builder.mul(size, itemsize)
                 require(builder.icmp_signed("<", size, read(WORD(settings.recycler.ctypes.data), 8 * FROM)))
             with with_output:
                 require(equal(read(keywords, _TUPLE_SIZE), 1))
@@ -176,14 +176,15 @@ def _emit_front(module: ir.Module) -> ir.Function:
             require(equal(keywords, 0))
             append(first)
     vector = builder.ptrtoint(operands, WORD)
-    with builder.if_then(builder.and_(late, explicit)):
-        number = argument(ndata)
-        scalar = python_function(builder, "PyObject_CallOneArg", WORD, read(WORD(_late.ctypes.data), 8), number)
-        with builder.if_then(equal(scalar, 0)):
-            builder.ret(WORD(0))
-        builder.store(scalar, made)
-        for k in (ndata, builder.sub(noperands, WORD(1))):  # the first parameter and the last, which may be one
-            builder.store(scalar, builder.gep(operands, [k]))
+    if BFLOAT16 is not None:  # whose scalars NumPy does not make of a float by itself
+        with builder.if_then(builder.and_(equal(descr, id(BFLOAT16)), explicit)):
+            number = argument(ndata)
+            scalar = python_function(builder, "PyObject_CallOneArg", WORD, WORD(id(BFLOAT16.type)), number)
+            with builder.if_then(equal(scalar, 0)):
+                builder.ret(WORD(0))
+            builder.store(scalar, made)
+            for k in (ndata, builder.sub(noperands, WORD(1))):  # the first parameter and the last, which may be one
+                builder.store(scalar, builder.gep(operands, [k]))
     result = python_function(builder, "PyObject_Vectorcall", WORD, ufunc, vector, builder.load(count), WORD(0))
     with builder.if_then(builder.icmp_unsigned("!=", builder.load(made), WORD(0))):
         python_function(builder, "Py_DecRef", VOID, builder.load(made))
@@ -224,26 +225,6 @@ def _layout_holds() -> bool:
     )
 
 
-_late_defaults: list[tuple[np.ndarray, Sequence[float]]] = []
-
-
-def _set_defaults(about: np.ndarray, k: int, defaults: Sequence[float], dtype: np.dtype) -> None:
-    values = [np.array(value, dtype) for value in defaults]
-    place = _DEFAULTS + _PARAMETERS * k
-    about[place : place + len(values)] = [id(value) for value in values]
-    keep(values)
-
-
-def meet(bfloat16: np.dtype) -> None:
-    """Let calls with bfloat16 pass from now on."""
-    if not _late[0]:
-        for about, defaults in _late_defaults:
-            _set_defaults(about, _LATE, defaults, bfloat16)
-        keep(bfloat16)
-        _late[1] = id(bfloat16.type)
-        _late[0] = id(bfloat16)  # at last: another thread's call may be under way
-
-
 def fast(address: int, ufunc: np.ufunc, signature: str, *defaults: float) -> Callable[[F], F]:
     """Return a decorator that puts the native front at an address before a public function.
 
@@ -259,9 +240,11 @@ def fast(address: int, ufunc: np.ufunc, signature: str, *defaults: float) -> Cal
         about[_NDATA] = sum(operand in DATA for operand in names)
         about[_NOPERANDS], about[_IN_PLACE] = len(names), name.endswith("_")
         about[_UFUNC], about[_PYTHON] = id(ufunc), id(function)
-        for k, code in enumerate(FLOATS):
-            _set_defaults(about, k, defaults, np.dtype(code))
-        _late_defaults.append((about, defaults))
+        for k, dtype in enumerate(_TYPES):
+            values = [np.array(value, dtype) for value in defaults]
+            place = _DEFAULTS + _PARAMETERS * k
+            about[place : place + len(values)] = [id(value) for value in values]
+            keep(values)
         document = f"{name}({signature})\n--\n\n{function.__doc__}".encode()
         method = MethodDef(name.encode(), address, FASTCALL_KEYWORDS, document)
         keep((function, ufunc, method))
