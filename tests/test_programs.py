@@ -348,11 +348,19 @@ import numpy as np, fastrelu
 x = np.random.default_rng(0).standard_normal(2_000_000).astype("f4")
 fastrelu.relu(x[:10]), fastrelu.relu_with_mask(x[:10])
 soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+limited, said = threading.Event(), []
+def forced():  # in threads without a team, of which more than a few have no place for one, either
+    ready.wait()
+    limited.wait()
+    try:
+        fastrelu.relu(x, target="parallel")
+    except RuntimeError as error:
+        said.append(str(error))
+ready, threads = threading.Barrier(7), [threading.Thread(target=forced) for _ in range(6)]
+[thread.start() for thread in threads]
+ready.wait()
 if "started" in sys.argv:
     fastrelu.relu(x, target="parallel")
-    thread = threading.Thread(target=lambda: work())
-else:
-    thread = None
 def work():
     assert (fastrelu.relu(x) == np.maximum(x, 0)).all()
     assert (fastrelu.relu(x[::2]) == np.maximum(x[::2], 0)).all()
@@ -363,7 +371,10 @@ def work():
         assert (fastrelu.ufuncs.relu(x) == np.maximum(x, 0)).all()
 resource.setrlimit(resource.RLIMIT_NPROC, (1, hard))
 work()
-if thread is None:
+limited.set()
+[thread.join() for thread in threads]
+assert len(said) == 6 and all("no more threads" in each for each in said), said
+if "new" in sys.argv:
     strided = lambda a, target: fastrelu.relu(a[::2], target=target)
     for call in (fastrelu.relu, fastrelu.relu_with_mask, fastrelu.count_active, strided):
         try:

@@ -58,8 +58,8 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         result = quick(name, operands, out)
         if result is not executor("cuda").NOT_QUICK:
             return result
-    if target == "parallel" and threads.must_borrow():
-        return threads.lend(call, name, operands, given, target, kwargs)
+    if target == "parallel":
+        threads.require_team()
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
     operands = as_floats(name, operands)

@@ -1,6 +1,5 @@
 """Calls of the functions that do more in a pass over memory than a ufunc can, wherever their arguments are."""
 
-import functools
 from typing import Any
 
 from .._arrays import classify, host_libraries
@@ -26,8 +25,9 @@ def call(name: str, inputs: Arguments, outputs: Arguments, target: str | None, *
     """Run a function wherever its arguments are."""
     inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
     target = targets.chosen(target, name)
-    borrows = target == "parallel" and threads.must_borrow()
-    key = None if borrows or options else job_cache.key(name, inputs.values(), outputs.values(), target)
+    if target == "parallel":
+        threads.require_team()
+    key = None if options else job_cache.key(name, inputs.values(), outputs.values(), target)
     if key is not None and (results := job_cache.run(key, inputs.values(), outputs.values())) is not None:
         return tuple(reversed(results)) if len(results) > 1 else results[0]
     elsewhere = _elsewhere(name, {**inputs, **outputs}, target)
@@ -35,8 +35,6 @@ def call(name: str, inputs: Arguments, outputs: Arguments, target: str | None, *
         return executor("dask").call(name, inputs, outputs, target, **options)
     if elsewhere == "cuda":
         return executor("cuda").fused(name, inputs, outputs, target, **options)
-    if borrows:
-        return threads.lend(functools.partial(call, **options), name, inputs, outputs, target)
     return _pass(name, inputs, outputs, target, **options).run(key)
 
 

@@ -1,7 +1,6 @@
 """What Numba's threading layer allows here: whether this process may run anything in parallel, and why not."""
 
 import contextlib
-import contextvars
 import ctypes
 import functools
 import importlib
@@ -235,42 +234,14 @@ def own() -> bool:
         return True
 
 
-_lender: Any = None
-
-
-def must_borrow() -> bool:
-    """Say whether a forced parallel call from this thread needs another thread's team."""
-    if own() or getattr(_mine, "lends", False):
-        return False
-    # (Greenlets do not wait for each other across threads of the system)
-    return threading.get_ident() == thread_ident() and layer() == "omp"
-
-
-def lend(function: Callable[..., T], *args: Any) -> T:
-    """Run a forced parallel call on a thread that all share who have no team: it may neither fall back nor get one."""
-    global _lender
-    numba = import_numba()
-    with _owning:
-        if _lender is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            if not _room_for_team():
-                require()
-            _lender = ThreadPoolExecutor(1, "fastrelu-parallel")
-    threads = numba.get_num_threads()  # a number that each thread has of its own
-
-    def run() -> T:
-        _mine.lends = True
-        numba.set_num_threads(threads)
-        return function(*args)
-
-    try:
-        with own_stack():
-            future = _lender.submit(contextvars.copy_context().run, run)
-    except RuntimeError as error:  # it needs a thread, once, which a limit or the end of the interpreter forbids
-        refuse(str(error))
-    result: T = future.result()
-    return result
+def require_team() -> None:
+    """Let this thread make a forced parallel call, owner or not; raise where the system gives it no threads for it."""
+    if not getattr(_mine, "has_team", False):
+        if not own():
+            with _owning:
+                if not _room_for_team():
+                    require()
+        _mine.has_team = True
 
 
 def start_here() -> None:
@@ -376,14 +347,14 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _forked_from_parallel, _owning, _starting, _lender
+    global _forked_from_parallel, _owning, _starting
     _after_fork()
     targets.forget_other_threads()
     _mine.__dict__.clear()
     started = any(table[LAUNCHER] for table in tuning.settings.tables.values())
     if started and (layer() != "tbb" or not _forked_from_main):
         _forked_from_parallel = True
-    _owning, _starting, _lender = Lock(), Lock(), None
+    _owning, _starting = Lock(), Lock()
     for table in tuning.settings.tables.values():
         table[BUSY] = 0  # the thread that had set it is not in this process, nor are the owners
         table[OWNER : OWNER + TEAMS] = 0
