@@ -88,7 +88,7 @@ def test_no_flag_is_new(name, ways, stores, no_garbage):
 COMPILING = """
 import ctypes, threading
 import numpy as np, fastrelu
-from fastrelu._runtime import compiler, threads
+from fastrelu._runtime import compiler, layers
 
 libm = ctypes.CDLL("libm.so.6")
 every, huge = 0x3D, 1e300
@@ -107,7 +107,7 @@ def make_noisy(module, name):
 
 make_noisy(compiler, "kernel_address")
 make_noisy(compiler, "_part")
-make_noisy(threads.importlib, "import_module")
+make_noisy(layers.importlib, "import_module")
 
 def work(dtype):
     x = np.arange(-2450, 2450, dtype=dtype).reshape(70, 70)

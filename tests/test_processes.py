@@ -363,7 +363,7 @@ def test_few_threads_of_a_program_have_teams():
         calls = [lambda: fastrelu.relu(x), lambda: fastrelu.leaky_relu(x, columns), lambda: fastrelu.relu(x[::2])]
         before = len(os.listdir("/proc/self/task"))
         [call() for call in calls]
-        if fastrelu._runtime.threads.layer() != "omp":
+        if fastrelu._runtime.layers.layer() != "omp":
             raise SystemExit
         said = []
         def caller():

@@ -312,7 +312,7 @@ def test_a_wish_of_another_thread_for_the_same_loop():
     python(
         """
         import numpy as np, fastrelu
-        from fastrelu._runtime import compiler, threads
+        from fastrelu._runtime import compiler, layers
         from fastrelu._kernels.records import LAUNCHER, OWNER, WANTS
         fastrelu.relu(np.zeros(10))
         index, slot = next(
@@ -321,7 +321,7 @@ def test_a_wish_of_another_thread_for_the_same_loop():
         )
         def other():
             slot[WANTS] = OWNER
-        threads.start_here = other
+        layers.start_here = other
         slot[WANTS] = LAUNCHER
         compiler.compile_slot(compiler.slots, index)
         """,

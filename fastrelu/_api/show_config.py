@@ -5,7 +5,8 @@ import sys
 
 import numpy as np
 
-from .._runtime import allocation, threads, tuning
+from .._runtime import allocation, layers, tuning
+from .._runtime.numba_import import import_numba
 from .._versions import __version__
 
 
@@ -13,7 +14,7 @@ def config_lines() -> list[tuple[str, str]]:
     """Return what `show_config` prints, as pairs."""
     import llvmlite
 
-    numba = threads.import_numba()
+    numba = import_numba()
     from numba.core.registry import cpu_target
 
     from .._cuda import status_line
@@ -23,7 +24,7 @@ def config_lines() -> list[tuple[str, str]]:
     have = [
         name for name in ("sse2", "avx2", "f16c", "avx512f", "neon", "fp16") if f"+{name}" in features[2].split(",")
     ]
-    reason = threads.unavailable()
+    reason = layers.unavailable()
     settings = tuning.settings
     return [
         ("fastrelu", __version__),
@@ -32,8 +33,8 @@ def config_lines() -> list[tuple[str, str]]:
         ("numba", f"{numba.__version__} (llvmlite {llvmlite.__version__})"),
         ("processor", f"{features[1]}: {', '.join(have) or 'no known vector features'}"),
         ("caches", ", ".join(f"{name} {size >> 10:,} KiB" for name, size in tuning.caches()) or "unknown"),
-        ("threads", str(threads.thread_count())),
-        ("threading layer", f"{threads.layer()}" + (f"; not used: {reason}" if reason else "")),
+        ("threads", str(layers.thread_count())),
+        ("threading layer", f"{layers.layer()}" + (f"; not used: {reason}" if reason else "")),
         ("target", str(settings.target or "automatic")),
         ("parallel_min_bytes", f"{settings.parallel_min_bytes:,}"),
         ("streaming_min_bytes", f"{settings.streaming_min_bytes:,}"),

@@ -12,7 +12,7 @@ from .. import ufuncs
 from .._arrays import classify, host_libraries
 from .._kernels.records import ALLOWED, LAUNCHER, TEAMS
 from .._operations import FLOATS, ROWS
-from .._runtime import targets, threads, tuning
+from .._runtime import layers, targets, tuning
 from .._runtime.dtypes import BFLOAT16, spelled_out
 from .._runtime.ufunc_objects import hidden
 from . import containers, errors, job_cache
@@ -59,7 +59,7 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         if result is not executor("cuda").NOT_QUICK:
             return result
     if target == "parallel":
-        threads.require_team()
+        layers.require_team()
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
     operands = as_floats(name, operands)
@@ -213,7 +213,7 @@ def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         return Plan(path, "cuda", refused=refused, operands=operands)
     table = target or "auto"
     if target == "parallel":
-        threads.require()
+        layers.require()
     if "override" in kinds:
         other = "this argument's own __array_ufunc__ decides"
         return Plan("override", target or "serial", refused={"parallel": other}, operands=operands, table=table)
@@ -269,7 +269,7 @@ def _plan_host(
     elif of_type and nbytes >= LARGE_BYTES:
         path = "driver"
         streaming = streaming and (out is None or bool(out.flags.c_contiguous or out.flags.f_contiguous))
-    elif parallel and nbytes >= CONVERT_BYTES and not _overlapping(arrays, out) and not threads.unavailable():
+    elif parallel and nbytes >= CONVERT_BYTES and not _overlapping(arrays, out) and not layers.unavailable():
         path, streaming = "convert", False
     else:
         obstacle = (
@@ -323,8 +323,8 @@ def reasons(
     elif target:
         reasons["serial" if target == "parallel" else "parallel"] = "the target is forced"
     elif not settings.tables["auto"][ALLOWED]:
-        reasons["parallel"] = threads.unavailable() or threads.pointless() or "threads cannot be used here"
-    elif not threads.has_room(settings.tables["auto"]):
+        reasons["parallel"] = layers.unavailable() or layers.pointless() or "threads cannot be used here"
+    elif not layers.has_room(settings.tables["auto"]):
         reasons["parallel"] = (
             f"{TEAMS} other threads of this program have run calls in parallel, each on threads of its own"
         )

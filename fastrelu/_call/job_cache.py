@@ -13,7 +13,7 @@ import numpy as np
 
 from .._kernels.records import ALLOWED, AXES, AXIS, JOB_HEAD, RUN_JOB, SHARED
 from .._operations import ROWS
-from .._runtime import allocation, threads, tuning
+from .._runtime import allocation, layers, tuning
 
 #: So many jobs are kept; then all are dropped, which costs the next call of each kind its plan.
 KEPT = 1024
@@ -31,9 +31,9 @@ def _runner(address: int) -> Any:
 def start(job: Any, table: np.ndarray, parallel: bool) -> None:
     """Run a job: on all threads if that is wanted and still allowed, as it is not in a forked child, say."""
     if parallel and not table[SHARED]:
-        threads.require()
+        layers.require()
     elif parallel:
-        parallel = bool(table[ALLOWED]) and threads.own()
+        parallel = bool(table[ALLOWED]) and layers.own()
     _runner(int(table[RUN_JOB]))(job, table.ctypes.data, parallel)
 
 

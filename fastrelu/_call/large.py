@@ -14,7 +14,7 @@ import numpy as np
 
 from .._kernels.choose import choose
 from .._kernels.records import ALLOWED, PARALLEL_MIN, RUN_UNIT, STREAMING_MIN, UNIT_BYTES
-from .._runtime import allocation, compiler, targets, threads, tuning
+from .._runtime import allocation, compiler, layers, targets, threads, tuning
 from .._runtime.jobs import describe
 from . import job_cache
 
@@ -103,7 +103,7 @@ def decide(
         moved,
         size * dtype.itemsize,
         not overlapping,
-        bool(table[ALLOWED]) and threads.has_room(table),
+        bool(table[ALLOWED]) and layers.has_room(table),
         int(table[PARALLEL_MIN]),
         int(table[STREAMING_MIN]),
     )
@@ -153,7 +153,7 @@ def run_converting(
     operands = [np.broadcast_to(operand, result.shape) for operand in operands]
     axis = max(range(result.ndim), key=lambda k: (abs(result.strides[k]) * (result.shape[k] > 1), result.shape[k]))
     length = result.shape[axis]
-    pieces = min(threads.thread_count(), length)
+    pieces = min(layers.thread_count(), length)
     borders = [length * k // pieces for k in range(pieces + 1)]
     failures: list[BaseException] = []
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from .._arrays import classify, host_libraries
 from .._operations import ROWS
-from .._runtime import targets, threads
+from .._runtime import layers, targets
 from .._runtime.ufunc_objects import hidden
 from . import job_cache
 from .bitmask import MaskPass
@@ -26,7 +26,7 @@ def call(name: str, inputs: Arguments, outputs: Arguments, target: str | None, *
     inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
     target = targets.chosen(target, name)
     if target == "parallel":
-        threads.require_team()
+        layers.require_team()
     key = None if options else job_cache.key(name, inputs.values(), outputs.values(), target)
     if key is not None and (results := job_cache.run(key, inputs.values(), outputs.values())) is not None:
         return tuple(reversed(results)) if len(results) > 1 else results[0]

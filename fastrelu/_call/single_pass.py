@@ -13,7 +13,7 @@ import numpy as np
 from .. import ufuncs
 from .._arrays import classify, host_libraries
 from .._operations import ROWS
-from .._runtime import compiler, targets, threads, tuning
+from .._runtime import compiler, layers, targets, tuning
 from .._runtime.dtypes import spelled_out
 from . import errors, job_cache, large
 from .dispatch import Explanation, reasons
@@ -38,7 +38,7 @@ class Pass:
         self.check()
         self.target = targets.chosen(target, name)
         if self.target == "parallel":
-            threads.require()
+            layers.require()
         self.table = "auto" if self.target in (None, "cuda") else self.target
         size = self.views[0].size
         self.parallel, streaming = large.decide(self.views, self.out, size, self.dtype, self.table)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._operations import SUMMED
-from .._runtime.threads import import_numba
+from .._runtime.numba_import import import_numba
 from .status import require, status_line, unavailable
 
 __all__ = [

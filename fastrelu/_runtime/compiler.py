@@ -22,7 +22,7 @@ from .._kernels.records import (
 )
 from .._operations import MASKED, SUMMED
 from .._versions import needed
-from . import interpreted, targets, threads, tuning
+from . import interpreted, layers, numba_import, targets, threads, tuning
 from .native import flags_kept, keep
 
 T = TypeVar("T")
@@ -88,10 +88,10 @@ def compile_slot(slots: Slots, index: int) -> None:
     # Read once: other threads' calls of the same loop write their own wishes here. One that is lost so is made again.
     wanted, slot[WANTS] = int(slot[WANTS]), 0
     if wanted == OWNER:
-        threads.own()
+        layers.own()
         return
     if wanted == LAUNCHER:
-        threads.start_here()
+        layers.start_here()
 
     def work() -> None:
         if wanted:
@@ -118,16 +118,16 @@ def locked(work: Callable[[], T]) -> T:
 
     @flags_kept()
     def compiling() -> T:
-        threads.import_numba()
+        numba_import.import_numba()
         from numba.core.compiler_lock import global_compiler_lock
 
         # Numba's own lock: a second one around it would invite a deadlock with a thread that compiles other code
         with global_compiler_lock:
             result = work()
-        threads.hold_numba()
+        numba_import.hold_numba()
         return result
 
-    return compiling() if threads.compiling_here() else threads.elsewhere("fastrelu-compile", compiling)
+    return compiling() if numba_import.compiling_here() else threads.elsewhere("fastrelu-compile", compiling)
 
 
 def provide(target: str, place: int) -> None:
@@ -137,17 +137,17 @@ def provide(target: str, place: int) -> None:
     """
     table = tuning.settings.tables[target]
     if place == LAUNCHER:
-        reason = threads.unavailable()
+        reason = layers.unavailable()
         if reason is None and target == "auto":
-            reason = threads.pointless()
+            reason = layers.pointless()
         if reason is not None:
             if target == "auto":
                 table[ALLOWED] = 0
                 provide(target, RUN_JOB)
                 return
-            threads.refuse(reason)
+            layers.refuse(reason)
         # Loading a cached function that calls parallel code needs the symbols of the running threading layer
-        threads.start()
+        layers.start()
     if place in (LAUNCHER, RUN_JOB):
         table[RUN_UNIT] = _part(RUN_UNIT)
         table[RUN_JOB] = _part(RUN_JOB)
@@ -170,7 +170,7 @@ def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int
         locked(lambda: provide(target, part))
     if not table[RUN_JOB] or not table[place]:
         if parallel:
-            threads.start_here()
+            layers.start_here()
         locked(lambda: provide(target, place))
     return _jobs[key]
 
@@ -191,7 +191,7 @@ def warm(operation: str, dtype: np.dtype) -> None:
 
 def warm_driver(operations: Sequence[str]) -> None:
     """Compile what large arrays need, and what runs the units of some functions."""
-    threads.start_here()
+    layers.start_here()
 
     def work() -> None:
         from .._kernels import recycler
@@ -201,6 +201,6 @@ def warm_driver(operations: Sequence[str]) -> None:
             provide(target, LARGE)
             for part in {_part_of(operation) for operation in operations}:
                 provide(target, part)
-            provide(target, RUN_JOB if target == "serial" or threads.unavailable() else LAUNCHER)
+            provide(target, RUN_JOB if target == "serial" or layers.unavailable() else LAUNCHER)
 
     locked(work)

@@ -9,7 +9,7 @@ import ctypes
 from typing import Any
 
 from .._kernels.records import FORCE_WORDS, FORCED, NEXT, USES, WHO
-from . import tuning
+from . import forks, tuning
 from .native import Lock, keep, thread_ident
 
 _address = {name: table.ctypes.data for name, table in tuning.settings.tables.items()}
@@ -76,7 +76,7 @@ def _new_force() -> Any:
     return force
 
 
-def forget_other_threads() -> None:
+def _forget_other_threads() -> None:
     """In a forked child, drop what other threads had forced, and a lock that one of them may have held."""
     global _lock, _active
     _lock = Lock()
@@ -85,3 +85,6 @@ def forget_other_threads() -> None:
             force[USES] = 0
     _active = sum(force[USES] != 0 for force in _forces.values())
     _auto[FORCED] = _first if _active else 0
+
+
+forks.in_child.append(_forget_other_threads)
