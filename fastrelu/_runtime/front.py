@@ -12,6 +12,7 @@ Everything else, and what the ufunc refuses, goes to the Python function with th
 """
 
 import ctypes
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ import numpy as np
 from llvmlite import ir
 
 from .._kernels.records import FROM
-from .._operations import DATA, FLOATS, OPERATIONS
+from .._operations import FLOATS, FUNCTIONS, UFUNCS
 from .dtypes import BFLOAT16
 from .native import (
     FASTCALL_KEYWORDS,
@@ -58,9 +59,9 @@ _NDATA, _NOPERANDS, _IN_PLACE, _UFUNC, _PYTHON, _DEFAULTS = range(6)
 _PARAMETERS = 2  # words per type in the defaults
 _TYPES = [np.dtype(code) for code in FLOATS] + ([] if BFLOAT16 is None else [BFLOAT16])
 _about = {
-    operation + twin: np.zeros(_DEFAULTS + _PARAMETERS * len(_TYPES), dtype=np.int64)
-    for operation in OPERATIONS
-    for twin in ("", "_")
+    name: np.zeros(_DEFAULTS + _PARAMETERS * len(_TYPES), dtype=np.int64)
+    for row in UFUNCS.values()
+    for name in (row.name, row.twin)
 }
 _OUT = sys.intern("out")  # the very string that the compiler puts into callers' keyword names
 keep(enabled, _OUT, *_TYPES, *_about.values())
@@ -225,30 +226,24 @@ def _layout_holds() -> bool:
     )
 
 
-def fast(address: int, ufunc: np.ufunc, signature: str, *defaults: float) -> Callable[[F], F]:
-    """Return a decorator that puts the native front at an address before a public function.
-
-    `signature` is what `inspect.signature` will show; `defaults` are the values of the parameters.
-    """
-
-    def decorate(function: F) -> F:
-        if not _layout_holds():
-            return function
-        name = function.__name__
-        names = OPERATIONS[name.removesuffix("_")]
-        about = _about[name]
-        about[_NDATA] = sum(operand in DATA for operand in names)
-        about[_NOPERANDS], about[_IN_PLACE] = len(names), name.endswith("_")
-        about[_UFUNC], about[_PYTHON] = id(ufunc), id(function)
-        for k, dtype in enumerate(_TYPES):
-            values = [np.array(value, dtype) for value in defaults]
-            place = _DEFAULTS + _PARAMETERS * k
-            about[place : place + len(values)] = [id(value) for value in values]
-            keep(values)
-        document = f"{name}({signature})\n--\n\n{function.__doc__}".encode()
-        method = MethodDef(name.encode(), address, FASTCALL_KEYWORDS, document)
-        keep((function, ufunc, method))
-        front: F = new_function(ctypes.byref(method), None, "fastrelu")
-        return front
-
-    return decorate
+def fast(function: F, address: int, ufunc: np.ufunc) -> F:
+    """Return the native front at an address, which stands before a public function of an operation with a ufunc."""
+    if not _layout_holds():
+        return function
+    name = function.__name__
+    row = FUNCTIONS[name]
+    about = _about[name]
+    about[_NDATA], about[_NOPERANDS], about[_IN_PLACE] = len(row.data), len(row.operands), name != row.name
+    about[_UFUNC], about[_PYTHON] = id(ufunc), id(function)
+    for k, dtype in enumerate(_TYPES):
+        values = [np.array(parameter.default, dtype) for parameter in row.parameters]
+        place = _DEFAULTS + _PARAMETERS * k
+        about[place : place + len(values)] = [id(value) for value in values]
+        keep(values)
+    parameters = inspect.signature(function).parameters.values()
+    signature = inspect.Signature([parameter.replace(annotation=parameter.empty) for parameter in parameters])
+    document = f"{name}{signature}\n--\n\n{function.__doc__ or ''}".encode()
+    method = MethodDef(name.encode(), address, FASTCALL_KEYWORDS, document)
+    keep((function, ufunc, method))
+    front: F = new_function(ctypes.byref(method), None, "fastrelu")
+    return front
