@@ -32,8 +32,13 @@ html_theme_options = {
 }
 html_sidebars = {"index": []}
 html_static_path = ["_static"]
-exclude_patterns = ["_build", "examples"]
-autosummary_generate = True
+exclude_patterns = ["_build", "examples", "_functions.rst"]
+# The list of functions follows from the rows; pages for them are made of what is in these files
+FUNCTIONS = "\n   ".join(fastrelu._operations.FUNCTIONS)
+(Path(__file__).parent / "_functions.rst").write_text(
+    f".. currentmodule:: fastrelu\n\n.. autosummary::\n   :toctree: generated\n\n   {FUNCTIONS}\n"
+)
+autosummary_generate = ["api.rst", "_functions.rst"]
 numpydoc_show_class_members = False
 nitpicky = False
 myst_heading_anchors = 3

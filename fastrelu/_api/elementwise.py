@@ -10,6 +10,21 @@ from .._call.dispatch import ABSENT, call
 from .._operations import AT_ZERO, NEGATIVE_SLOPE
 from .public import public
 
+__all__ = [
+    "leaky_relu",
+    "leaky_relu_",
+    "leaky_relu_backward",
+    "leaky_relu_backward_",
+    "leaky_relu_grad",
+    "leaky_relu_grad_",
+    "relu",
+    "relu_",
+    "relu_backward",
+    "relu_backward_",
+    "relu_grad",
+    "relu_grad_",
+]
+
 A = TypeVar("A")
 
 

@@ -6,6 +6,17 @@ from .._call.passes import call
 from .._operations import NEGATIVE_SLOPE
 from .public import in_place, public
 
+__all__ = [
+    "count_active",
+    "leaky_relu_backward_with_slope_grad",
+    "leaky_relu_backward_with_slope_grad_",
+    "leaky_relu_slope_grad",
+    "leaky_relu_with_counts",
+    "leaky_relu_with_counts_",
+    "relu_with_counts",
+    "relu_with_counts_",
+]
+
 A = TypeVar("A")
 
 

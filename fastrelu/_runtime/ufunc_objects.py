@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .._kernels.records import INDEX, ITEMSIZE, OPERANDS, SLOT_WORDS, TABLE
-from .._operations import OPERATIONS, typecodes
+from .._operations import UFUNCS
 from .._versions import needed
 from . import front, native, trampoline, tuning, untraced
 from .compiler import compile_slot, slots
@@ -65,7 +65,7 @@ def hidden(function: F) -> F:
 def _new_slot(operation: str, dtype: np.dtype) -> int:
     """Return the address of a new slot for a type."""
     slot = np.zeros(SLOT_WORDS, dtype=np.int64)
-    slot[OPERANDS] = len(OPERATIONS[operation]) + 1
+    slot[OPERANDS] = len(UFUNCS[operation].operands) + 1
     slot[ITEMSIZE] = dtype.itemsize
     slot[TABLE] = tuning.settings.tables["auto"].ctypes.data
     slot[INDEX] = len(slots)
@@ -76,12 +76,13 @@ def _new_slot(operation: str, dtype: np.dtype) -> int:
 
 def make(operation: str, module: str) -> np.ufunc:
     """Return a new ufunc of an operation."""
-    dtypes = [np.dtype(code) for code in typecodes(operation)]
-    operands = len(OPERATIONS[operation]) + 1
+    row = UFUNCS[operation]
+    dtypes = [np.dtype(code) for code in row.typecodes]
+    operands = len(row.operands) + 1
     data = (ctypes.c_void_p * len(dtypes))(*[_new_slot(operation, dtype) for dtype in dtypes])
     loops = (ctypes.c_void_p * len(dtypes))(*[_entry_address] * len(dtypes))
     types = bytes(dtype.num for dtype in dtypes for _ in range(operands))
-    document = f"{operation}({', '.join(OPERATIONS[operation])})\n\nSee `fastrelu.{operation}`."
+    document = f"{operation}({', '.join(row.names)})\n\nSee `fastrelu.{operation}`."
     strings = operation.encode(), document.encode()
     native.keep((loops, data, types, strings))
     ufunc: np.ufunc = _from_func_and_data(loops, data, types, len(dtypes), operands - 1, 1, _NO_IDENTITY, *strings, 0)
