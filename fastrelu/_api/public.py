@@ -20,14 +20,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 def public(function: F) -> F:
     """Give a function its whole docstring, errors that name it, and the native front if it is a ufunc with options."""
     function.__doc__ = docs.whole(function)
-    made = explained(function)
-    row = FUNCTIONS[function.__name__]
-    if not row.is_ufunc:
-        return made
-    known = inspect.signature(function)
-    parameters = [p.replace(default=None) if p.default is ABSENT else p for p in known.parameters.values()]
-    setattr(made, "__signature__", known.replace(parameters=parameters))  # noqa: B010
-    return front.fast(made, front_address(function.__name__), ufuncs.of(row.name))
+    parameters = [
+        each.replace(annotation=each.empty, default=None if each.default is ABSENT else each.default)
+        for each in inspect.signature(function).parameters.values()
+    ]
+    setattr(function, "__signature__", inspect.Signature(parameters))  # noqa: B010
+    row, made = FUNCTIONS[function.__name__], explained(function)
+    return front.fast(made, front_address(function.__name__), ufuncs.of(row.name)) if row.is_ufunc else made
 
 
 def in_place(

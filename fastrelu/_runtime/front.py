@@ -240,9 +240,7 @@ def fast(function: F, address: int, ufunc: np.ufunc) -> F:
         place = _DEFAULTS + _PARAMETERS * k
         about[place : place + len(values)] = [id(value) for value in values]
         keep(values)
-    parameters = inspect.signature(function).parameters.values()
-    signature = inspect.Signature([parameter.replace(annotation=parameter.empty) for parameter in parameters])
-    document = f"{name}{signature}\n--\n\n{function.__doc__ or ''}".encode()
+    document = f"{name}{inspect.signature(function)}\n--\n\n{function.__doc__ or ''}".encode()
     method = MethodDef(name.encode(), address, FASTCALL_KEYWORDS, document)
     keep((function, ufunc, method))
     front: F = new_function(ctypes.byref(method), None, "fastrelu")
