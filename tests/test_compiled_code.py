@@ -8,10 +8,9 @@ import pytest
 import fastrelu
 from fastrelu import relu as imported_relu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._operations import DATA
-from fastrelu._operations import OPERATIONS as OPERANDS
+from fastrelu._operations import UFUNCS
 
-from .helpers import INTEGERS, OPERATIONS, PARAMETERS, pairs, run_python, specials
+from .helpers import INTEGERS, PARAMETERS, pairs, run_python, specials
 
 numba = pytest.importorskip("numba")
 njit = numba.njit
@@ -37,8 +36,8 @@ def every_way({operands}, out, single, first):
 
 def compiled(name):
     """Return a compiled function that calls an operation in each way there is, written as a user would."""
-    names = OPERANDS[name]
-    elements = ", ".join(f"{key}[i]" if key in DATA else key for key in names)
+    names = UFUNCS[name].names
+    elements = ", ".join(f"{key}[i]" if key in UFUNCS[name].data else key for key in names)
     source = WAYS.format(name=name, operands=", ".join(names), elements=elements, twin=", ".join(("first", *names[1:])))
     scope = {"fastrelu": fastrelu}
     exec(source, scope)
@@ -46,7 +45,7 @@ def compiled(name):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", UFUNCS)
 def test_special_values(name, dtype):
     """Scalars, new arrays, `out` and the twins, with parameters as Python floats: bit for bit what the oracle says."""
     every_way = compiled(name)
@@ -104,6 +103,27 @@ def test_integers_promote():
         x, slopes = np.array([-3, 0, 3]).astype(first), np.array([0.5, 2, -1]).astype(second)
         assert_same(strong(x, slopes), fastrelu.leaky_relu(x, slopes), f"{first} {second}")
         assert strong(x, slopes).dtype == fastrelu.leaky_relu(x, slopes).dtype
+
+
+def test_types_beside_masks():
+    """What a function from a mask lacks counts as in `leaky_relu_backward`: x as grad, at_zero as the slope."""
+
+    @njit
+    def backward(grad, x, mask, slopes):
+        return (
+            fastrelu.leaky_relu_backward(grad, x, slopes),
+            fastrelu.leaky_relu_backward_from_mask(grad, mask, slopes),
+            fastrelu.leaky_relu_with_mask(x, slopes)[0],
+        )
+
+    for data, of_slopes in (("int16", "int16"), ("int16", "uint8"), ("int16", "float32"), ("float32", "float64")):
+        grad, x = np.array([5, 7, 2]).astype(data), np.array([-3, 0, 3]).astype(data)
+        slopes, mask = np.array([2, 3, 1]).astype(of_slopes), fastrelu.relu_with_mask(x)[1]
+        wanted, *others = backward(grad, x, mask, slopes)
+        assert_same(wanted, fastrelu.leaky_relu_backward(grad, x, slopes))
+        for actual, outside in zip(others, backward.py_func(grad, x, mask, slopes)[1:], strict=True):
+            assert_same(actual, outside, f"{data} {of_slopes}")
+            assert actual.dtype == wanted.dtype
 
 
 def test_keywords_defaults_and_names():
@@ -190,6 +210,45 @@ def test_broadcasting_errors_leave_the_data_alone():
     assert_same(user_leaky_relu_out(np.array([-2.0]), 0.5, np.empty((2, 3))), np.full((2, 3), -1.0))
 
 
+def test_refused_beside_masks_before_anything_is_written():
+    @njit
+    def forward(x, slope, out, mask):
+        fastrelu.leaky_relu_with_mask(x, slope, out=out, mask_out=mask)
+
+    @njit
+    def backward(grad, slope, out, mask):
+        fastrelu.leaky_relu_backward_from_mask(grad, mask, slope, out=out)
+
+    x = np.array([[-1.0, 2.0, 3.0]])
+    for function in (forward, backward):
+        for slope, shape, length, message in (
+            (np.ones((1, 2)), (1, 3), 1, "broadcast"),
+            (np.ones((2, 1, 3)), (1, 3), 1, "broadcast"),
+            (np.ones((1, 3)), (2, 3), 1, "out must have the shape"),
+            (np.ones((1, 3)), (1, 3), 2, "one byte for every eight"),
+        ):
+            out, mask = np.full(shape, 42.0), np.full(length, 42, np.uint8)
+            with pytest.raises(ValueError, match=message):
+                function(x, slope, out, mask)
+            assert (out == 42).all()
+            assert (mask == 42).all()
+
+
+def test_masks_of_each_layout():
+    """The mask counts in C order, also of Fortran order, whose results are in that order too."""
+
+    @njit
+    def there_and_back(x, slope):
+        y, mask = fastrelu.leaky_relu_with_mask(x, slope)
+        return y, mask, fastrelu.leaky_relu_backward_from_mask(x, mask, slope)
+
+    base = np.arange(-30, 30, dtype=np.float32).reshape(6, 10)
+    for x in (base, base.T, base[::-1, ::3], np.array(-3, np.float32), base[:, :0]):
+        for actual, wanted in zip(there_and_back(x, 0.5), there_and_back.py_func(x, 0.5), strict=True):
+            assert_same(np.asarray(actual, wanted.dtype), np.asarray(wanted))
+            assert np.isfortran(np.asarray(actual)) == np.isfortran(np.asarray(wanted))
+
+
 def test_output_that_overlaps():
     @njit
     def backward(grad, x, out):
@@ -231,6 +290,10 @@ def test_memory_is_returned():
         kept = fastrelu.relu(x)
         fastrelu.leaky_relu(x, kept, out=out)
         fastrelu.leaky_relu_(out[1:], out[:-1])
+        y, mask = fastrelu.relu_with_mask(x, out=out)
+        mask = fastrelu.leaky_relu_with_mask_(y, mask_out=mask)
+        fastrelu.relu_backward_from_mask(kept, mask)
+        fastrelu.leaky_relu_backward_from_mask_(kept, mask, kept)
         return fastrelu.relu_(out)
 
     x, out = np.arange(-5.0, 5), np.empty(10)
@@ -291,7 +354,8 @@ def test_vectorize_and_guvectorize():
 
 X, HALF, INTS = np.ones(3), np.ones(3, np.float16), np.ones(3, np.int32)
 READ_ONLY = np.ones(3)
-READ_ONLY.flags.writeable = False
+BITS = np.ones(1, np.uint8)
+READ_ONLY.flags.writeable = BITS.flags.writeable = False
 
 
 @pytest.mark.parametrize(
@@ -318,6 +382,14 @@ READ_ONLY.flags.writeable = False
         (lambda x: fastrelu.leaky_relu_(x), (INTS,), "x is array.int32.*cannot hold the result, of type float64"),
         (lambda x: fastrelu.relu_(x[0]), (X,), "relu_ works in place and needs an array, not float64"),
         (lambda x: fastrelu.relu_(x, out=x), (X,), "unexpected keyword argument 'out': it writes to its first"),
+        (lambda x: fastrelu.relu_with_mask(x[0]), (X,), "x is float64; accepted in compiled code is an array"),
+        (lambda x: fastrelu.relu_with_mask(x, x), (X,), "relu_with_mask.. too many positional arguments"),
+        (lambda x: fastrelu.relu_with_mask(x, where=True), (X,), "relu_with_mask.. got an unexpected.*where"),
+        (lambda x: fastrelu.relu_with_mask(x, mask_out=x), (X,), "mask_out is .*accepted is a one-dimensional"),
+        (lambda x: fastrelu.relu_with_mask(x, mask_out=BITS), (X,), "mask_out is read-only"),
+        (lambda x: fastrelu.relu_backward_from_mask(x, None), (X,), "mask is none; accepted is a one-dimensional"),
+        (lambda x: fastrelu.leaky_relu_backward_from_mask(x, BITS, None), (X,), "negative_slope is none"),
+        (lambda x: fastrelu.relu_backward_from_mask_(x, BITS), (INTS,), "grad is .*cannot hold the result"),
     ],
 )
 def test_typing_errors(call, arguments, message):

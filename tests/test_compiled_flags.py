@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 import fastrelu
-from fastrelu._operations import DATA
-from fastrelu._operations import OPERATIONS as OPERANDS
+from fastrelu._operations import UFUNCS
 
-from .helpers import OPERATIONS, run_python
+from .helpers import run_python
 from .test_processors import SETTINGS, lacks
 
 numba = pytest.importorskip("numba")
@@ -151,16 +150,17 @@ def test_fast_and_parallel(columns):
         check(numba.vectorize([kind(*[kind] * 4)], **options)(SCALARS["relu_backward"]), grad, x, one, (1,))
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", UFUNCS)
 def test_vectors_of_integers_are_compared(name, columns):
     """Loops stay SIMD, and no comparison that signals is among them."""
     kind = getattr(numba, columns[0].dtype.name)
-    operands = OPERANDS[name]
-    source = f"def own({', '.join(operands)}, out):\n    fastrelu.{name}({', '.join(operands)}, out=out)"
+    row = UFUNCS[name]
+    operands = ", ".join(row.names)
+    source = f"def own({operands}, out):\n    fastrelu.{name}({operands}, out=out)"
     scope = {"fastrelu": fastrelu}
     exec(source, scope)
     own = numba.njit(scope["own"])
-    own.compile((*(kind[::1] if operand in DATA else kind for operand in operands), kind[::1]))
+    own.compile((*(kind[::1] if operand in row.data else kind for operand in row.names), kind[::1]))
     (assembly,) = own.inspect_asm().values()
     assert re.search(r"\tv?pcmp\w+\t.*%[xyz]mm", assembly), "no vectors"
     assert not re.findall(r"\tv?(?:u?comi|cmpn?[lg][te]\w*|min|max)[ps][sd]\t", assembly)
