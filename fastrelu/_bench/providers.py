@@ -270,7 +270,7 @@ def _numba(target: str) -> Provider:
 
 def _registered() -> str | None:
     """Return why Numba does not know fastrelu's functions, or None."""
-    if importlib.metadata.entry_points(group="numba_extensions", module="fastrelu._numba"):
+    if importlib.metadata.entry_points(group="numba_extensions", module="fastrelu._njit"):
         return None
     return "Numba finds fastrelu's functions where fastrelu is installed; pip install ."
 
