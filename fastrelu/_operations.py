@@ -83,8 +83,8 @@ class Operation:
 
     @property
     def typecodes(self) -> str:
-        """The type characters for which it has a loop of its own."""
-        return INTEGERS + FLOATS if self.like == "relu" else FLOATS
+        """The type characters for which it has a loop of its own. A parameter, a float, makes floats of integers."""
+        return FLOATS if ROWS[self.like].parameters else INTEGERS + FLOATS
 
     def operands_of_ufunc(self, given: Mapping[str, Any]) -> list[Any]:
         """Return operands, as they decide about types, for the ufunc that it follows, from this function's by name."""

@@ -12,18 +12,14 @@ import pytest
 import fastrelu
 from fastrelu import ufuncs
 from fastrelu._bench.oracle import assert_same
+from fastrelu._operations import UFUNCS
 
 from .helpers import BINARY, OPERATIONS, public, run_python
 
-#: Parameters as numbers of Python, and as they are left out.
-NUMBERS = {
-    "relu": [()],
-    "leaky_relu": [(), (0.1,), (2,), (1e300,)],
-    "relu_grad": [(), (0.3,)],
-    "leaky_relu_grad": [(), (0.1,), (0.1, 0.7)],
-    "relu_backward": [(), (0.3,)],
-    "leaky_relu_backward": [(), (0.1,), (0.1, 0.7)],
-}
+#: Parameters as numbers of Python, and as they are left out, by how many there are.
+_NUMBERS = [[()], [(), (0.3,)], [(), (0.1,), (0.1, 0.7)]]
+NUMBERS = {name: _NUMBERS[len(row.parameters)] for name, row in UFUNCS.items()}
+NUMBERS["leaky_relu"] += [(2,), (1e300,)]
 
 
 def load(name):

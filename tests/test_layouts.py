@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import fastrelu
 from fastrelu import ufuncs
 from fastrelu._bench.oracle import assert_same, expected
+from fastrelu._operations import UFUNCS
 
 from .helpers import (
     ALL_FLOATS,
@@ -203,7 +204,7 @@ def test_known_jobs_never_skip_a_check(unplanned):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ["leaky_relu", "leaky_relu_grad", "leaky_relu_backward", "relu_grad", "relu_backward"])
+@pytest.mark.parametrize("name", [name for name, row in UFUNCS.items() if row.parameters])
 def test_parameters_broadcast(name, target, stores):
     shape = (6, 7, 80)
     for dtype in FLOATS:

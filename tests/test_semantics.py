@@ -6,6 +6,7 @@ import pytest
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._kernels.records import UNIT_BYTES
+from fastrelu._operations import UFUNCS
 
 from .helpers import ALL_FLOATS, FLOATS, INTEGERS, OPERATIONS, PARAMETERS, TARGETS, pairs, public, specials, spread
 
@@ -66,10 +67,19 @@ def test_relu_keeps_integers(dtype, target, stores):
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "relu"])
+@pytest.mark.parametrize("name", [name for name, row in UFUNCS.items() if not row.parameters])
+def test_integers_stay_without_parameters(name, dtype):
+    data = [specials(dtype)] * len(UFUNCS[name].data)
+    result = public(name)(*data)
+    assert result.dtype == np.dtype(dtype)
+    assert_same(result, expected(name, data, dtype))
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("name", [name for name, row in UFUNCS.items() if row.parameters])
 def test_integers_promote_as_heaviside_does(name, dtype):
     x = specials(dtype)
-    data = [x] * (2 if name.endswith("backward") else 1)
+    data = [x] * len(UFUNCS[name].data)
     result = public(name)(*data)
     assert result.dtype == np.heaviside(x, 0.5).dtype == np.float64
     parameters = PARAMETERS[name][0]

@@ -17,21 +17,15 @@ import numpy as np
 
 from fastrelu import ufuncs
 from fastrelu._bench.oracle import assert_same, expected
+from fastrelu._operations import UFUNCS
 
 from ..helpers import BINARY, OPERATIONS, in_context, public
 from . import overlap
 from .cases import Case, Refused, Result, Skipped, Wanted, Wrong
 from .memory import FLOATS, INTEGERS, NATIVE, POOLS, SELF_OVERLAPPING, SWAPPED, Draw, Place
 
-#: The operands of each operation; those after `data` of them are parameters, with their defaults.
-PARAMETERS: dict[str, tuple[str, ...]] = {
-    "relu": (),
-    "leaky_relu": ("negative_slope",),
-    "relu_grad": ("at_zero",),
-    "leaky_relu_grad": ("negative_slope", "at_zero"),
-    "relu_backward": ("at_zero",),
-    "leaky_relu_backward": ("negative_slope", "at_zero"),
-}
+#: The parameters of each operation, in order.
+PARAMETERS = {name: tuple(each.name for each in row.parameters) for name, row in UFUNCS.items()}
 
 
 @dataclass(kw_only=True)
