@@ -18,13 +18,14 @@ import numpy as np
 
 from .._operations import UFUNCS, Operation
 from . import limit, naive
-from .cases import BACKWARD, FLOATS, FORWARD, INTEGERS, MASKED, TYPES, Case, Operands, is_slope
+from .cases import BACKWARD, FLOATS, INTEGERS, MASKED, TYPES, Case, Operands, is_slope
 
 Code = Mapping[tuple[str, str], str]
 Maker = Callable[["Names"], Any]
 
-#: Operation names, short: the table below stays readable
-R, L, RG, LG, RB, LB = (*FORWARD, *BACKWARD)
+#: Operation names, short: the tables below stay readable
+R, L, RG, LG = "relu", "leaky_relu", "relu_grad", "leaky_relu_grad"
+RB, LB = "relu_backward", "leaky_relu_backward"
 
 
 class Names(dict[str, Any]):
