@@ -18,7 +18,6 @@ ml_dtypes = pytest.importorskip("ml_dtypes")
 import fastrelu  # noqa: E402
 from fastrelu import ufuncs  # noqa: E402
 from fastrelu._bench.oracle import ORACLES, assert_same, expected  # noqa: E402
-from fastrelu._kernels import elementwise  # noqa: E402
 from fastrelu._kernels.records import UNIT_BYTES  # noqa: E402
 from fastrelu._runtime.targets import forced  # noqa: E402
 
@@ -507,11 +506,11 @@ def test_jax(name):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_machine_code(name, monkeypatch):
     """No instruction that flushes subnormal numbers, and in the loop over whole lines no packing of vectors."""
-    from fastrelu._runtime import code_cache
+    from fastrelu._runtime import code_cache, compiler
 
     monkeypatch.setattr(code_cache, "load", lambda *args: None)
     monkeypatch.setattr(code_cache, "save", lambda *args: None)
-    library = elementwise.build(name, BFLOAT16).library
+    library = compiler.kernel(name, BFLOAT16).library
     assert "bf16" not in library.get_asm_str()
     assert "bfloat" not in library.get_llvm_str().replace("-bfloat16", "")
     from numba.core.registry import cpu_target

@@ -78,7 +78,7 @@ def test_a_file_damaged_anywhere(tmp_path):
         + """
 import os
 from fastrelu._runtime import code_cache
-from fastrelu._kernels import elementwise
+from fastrelu._runtime import compiler
 from numba.core import types
 sig = types.intp(*[types.intp] * 4)
 name = "relu-float32"
@@ -103,7 +103,7 @@ for other in code_cache.folder().glob("fastrelu-leaky*"):  # of another function
 path.unlink()
 path.mkdir()
 assert code_cache.load(name, sig) is None
-elementwise.build("relu", np.dtype("float32"))
+compiler.kernel("relu", np.dtype("float32"))
 """,
         NUMBA_CACHE_DIR=str(tmp_path),
     )
@@ -201,6 +201,32 @@ def test_another_version_compiles_anew(package, tmp_path):
     ]
     assert counts[0] == counts[1] > 0
     assert counts[2] == 0
+
+
+def test_what_decides_the_key(tmp_path):
+    """A change of a kernel, a formula, a row or an option is one of the key; one of a docstring elsewhere is not."""
+    root = copied(tmp_path)
+    code = """
+        from fastrelu._runtime import code_cache
+        keys = [code_cache._file("relu", "void()", parallel) for parallel in (False, True)]
+        assert keys[0] != keys[1]
+        code_cache.OPTIONS = {**code_cache.OPTIONS, "fastmath": True}
+        assert code_cache._file("relu", "void()") not in keys
+        print(keys[0])
+        """
+    key = lambda: python(code, PYTHONPATH=str(root), PYTHONSAFEPATH="1").stdout  # noqa: E731
+    before = key()
+    for name in ("__init__", "_api/elementwise", "_call/dispatch", "_runtime/compiler", "ufuncs"):
+        path = root / "fastrelu" / f"{name}.py"
+        path.write_text(path.read_text().replace('"""', '"""Once more: ', 1))
+        assert key() == before, name
+    kernels = sorted(f"_kernels/{path.stem}" for path in (root / "fastrelu" / "_kernels").glob("*.py"))
+    keys = [before]
+    for name in (*kernels, "_formulas", "_operations"):
+        path = root / "fastrelu" / f"{name}.py"
+        path.write_text(path.read_text() + "# another\n")
+        keys.append(key())
+    assert len(set(keys)) == len(keys) > 10
 
 
 @needs_permissions

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from fastrelu._kernels import elementwise, float16
+from fastrelu._kernels import float16
 from fastrelu._runtime import compiler
 
 from .helpers import ALL_FLOATS, OPERATIONS
@@ -32,7 +32,7 @@ def fresh(monkeypatch):
 def test_float32_stays_float32(name, fresh):
     """A constant of the wrong type would make Numba compute in float64 behind a float32 result."""
     for dtype in [dtype for dtype in ALL_FLOATS if dtype != "float64"]:
-        function = elementwise.build(name, np.dtype(dtype))
+        function = compiler.kernel(name, np.dtype(dtype))
         assembly = function.library.get_asm_str()
         wide = re.findall(r"\bv?(?:cvtss2sd|cvtps2pd|mulsd|mulpd|maxsd|maxpd|cmppd|ucomisd)\b", assembly)
         assert not wide, wide
@@ -42,7 +42,7 @@ def test_float32_stays_float32(name, fresh):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_vectorised_and_streaming(name, fresh):
     for dtype in ALL_FLOATS:
-        assembly = elementwise.build(name, np.dtype(dtype)).library.get_asm_str()
+        assembly = compiler.kernel(name, np.dtype(dtype)).library.get_asm_str()
         assert re.search(r"%[yz]mm", assembly), "no vectors"
         assert re.search(r"vmovnt(ps|pd|dq)\s+%[yz]mm", assembly), "no streaming stores"
 
@@ -51,7 +51,7 @@ def test_relu_is_one_instruction_or_two(fresh):
     """`vmaxps`, or without AVX-512 and with a recent LLVM a comparison and a mask."""
     if "+avx2" not in FEATURES.split(","):
         pytest.skip("AVX2 assembly")
-    assembly = elementwise.build("relu", np.dtype("float32")).library.get_asm_str()
+    assembly = compiler.kernel("relu", np.dtype("float32")).library.get_asm_str()
     computed = r"\s+(?:vmaxps|vandn?ps)\s+.*%[yz]mm\d+\n"
     assert re.search(computed + r"(?:.*\n){0,8}?\s+vmovntps\s+%[yz]mm", assembly)
 
@@ -85,7 +85,7 @@ def test_compiles_for_aarch64(name, dtype, fresh):
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     triple = "aarch64-unknown-linux-gnu"
-    text = elementwise.build(name, np.dtype(dtype)).library.get_llvm_str()
+    text = compiler.kernel(name, np.dtype(dtype)).library.get_llvm_str()
     assert "llvm.x86" not in text
     text = re.sub(r'target triple = ".*"', f'target triple = "{triple}"', text)
     text = re.sub(r'target datalayout = ".*"\n', "", text)

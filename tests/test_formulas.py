@@ -48,13 +48,12 @@ COMPARISONS = {
 COMPILE = """
 import json, sys
 import numpy as np
-from fastrelu._runtime import code_cache
-from fastrelu._kernels import elementwise
+from fastrelu._runtime import code_cache, compiler
 from fastrelu._operations import UFUNCS
 
 code_cache.load, code_cache.save = lambda *args: None, lambda *args: None
 kernels = {
-    f"{name} {dtype}": elementwise.build(name, np.dtype(dtype)).library.get_asm_str()
+    f"{name} {dtype}": compiler.kernel(name, np.dtype(dtype)).library.get_asm_str()
     for name in UFUNCS
     for dtype in ("float32", "float64")
 }

@@ -5,32 +5,28 @@ contiguous row runs by whole cache lines of elements, which yield as many bits: 
 writes them. What is left at both ends, and other rows, take one element and one bit at a time.
 """
 
-import functools
-
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 
 from .._operations import MASKED
-from .._runtime.code_cache import Compiled
-from .elementwise import (
-    BYTE,
-    WORD,
+from .emit import (
+    BIT,
     Element,
     all_of,
-    compile_kernel,
     compiled,
     counted,
-    hint,
+    either,
+    equal,
     line_buffer,
     loop,
+    read_pointer,
     read_word,
     store_line,
     to_first_line,
 )
+from .processor import BYTE, WORD
 from .records import LINE
-
-BIT = ir.IntType(1)
 
 
 def _place(builder, mask, position):
@@ -102,7 +98,7 @@ class _Words:
             builder.store(builder.trunc(builder.load(self.carried), BYTE), self._at(count))
 
 
-def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
+def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     number, flag = Element(context, dtype), Element(context, np.dtype(bool))
     names = MASKED[name]
     reads = "mask" in names
@@ -115,9 +111,7 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
     formula = compiled(context, name.removesuffix("_with_mask"), number.computes, *kinds)
     active = compiled(context, "active", types.boolean, number.computes)
 
-    places = {
-        operand: builder.inttoptr(read_word(builder, pointers, k), BYTE.as_pointer()) for k, operand in enumerate(order)
-    }
+    places = {operand: read_pointer(builder, pointers, k) for k, operand in enumerate(order)}
     mask, first = places["mask"], read_word(builder, pointers, len(order))
     bases = [places[operand] for operand in arrays]
     steps = [read_word(builder, strides, order.index(operand)) for operand in arrays]
@@ -125,7 +119,7 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
 
     def singly(start, stop):
         """Emit the elements of a range in order."""
-        with counted(builder, builder.sub(stop, start)) as (k, name):
+        with counted(builder, builder.sub(stop, start), unrolled=False) as (k, _):
             i = builder.add(start, k)
             places = [builder.gep(base, [builder.mul(i, step)]) for base, step in zip(bases, steps, strict=True)]
             values = [number.load(builder, place) for place in places[:-1]]
@@ -135,7 +129,6 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
             else:
                 _write_one(builder, mask, position, active(builder, values[:1]))
             number.store(builder, formula(builder, values), places[-1])
-            name.operands += (hint(builder.module, "unroll.disable"),)
 
     def by_lines(start, count, parameters, streamed):
         """Emit so many lines of contiguous data; `parameters` are values, or None where they are arrays like it."""
@@ -144,7 +137,7 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
 
     def lines(start, count, parameters, streamed):
         words = _Words(builder, mask, builder.add(first, start), lanes)
-        with counted(builder, count) as (k, name):
+        with counted(builder, count, unrolled=False) as (k, _):
             i = builder.add(start, builder.mul(k, WORD(lanes)))
             here = [builder.gep(base, [builder.mul(i, unit)]) for base in bases]
             vector = builder.bitcast(flags, ir.VectorType(BYTE, lanes).as_pointer())
@@ -163,16 +156,12 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
                 bits = builder.trunc(builder.load(vector), ir.VectorType(BIT, lanes))
                 words.write(k, builder.bitcast(bits, words.word))
             store_line(builder, number, buffer, here[-1], streamed=streamed)
-            name.operands += (hint(builder.module, "unroll.disable"),)
         if not reads:
             words.end(count)
 
-    def steps_are(which, step):
-        return all_of(builder, [builder.icmp_signed("==", steps[k], step) for k in which])
-
-    parameters = range(1, output)
-    scalar, alike = steps_are(parameters, WORD(0)), steps_are(parameters, unit)
-    contiguous = builder.and_(steps_are([0, output], unit), builder.or_(scalar, alike))
+    scalar, alike = (all_of(builder, equal(builder, steps[1:output], step)) for step in (0, number.size))
+    dense = all_of(builder, equal(builder, [steps[0], steps[output]], number.size))
+    contiguous = builder.and_(dense, builder.or_(scalar, alike))
     wanted = builder.and_(contiguous, builder.icmp_signed("!=", streaming, WORD(0)))
     streamed, head = to_first_line(builder, number, bases[-1], n, wanted)
     count = builder.select(contiguous, builder.udiv(builder.sub(n, head), WORD(lanes)), WORD(0))
@@ -180,18 +169,9 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
     singly(WORD(0), head)
     with builder.if_else(scalar) as (values, others):
         with values:
-            loaded = [number.load(builder, bases[k]) for k in parameters]
-            with builder.if_else(streamed) as (past_caches, plain):
-                with past_caches:
-                    by_lines(head, count, loaded, True)
-                with plain:
-                    by_lines(head, count, loaded, False)
+            loaded = [number.load(builder, base) for base in bases[1:output]]
+            either(builder, streamed, lambda past_caches: by_lines(head, count, loaded, past_caches))
         with others:
-            if parameters:
+            if output > 1:
                 by_lines(head, count, None, False)
     singly(builder.add(head, builder.mul(count, WORD(lanes))), n)
-
-
-def build(name: str, dtype: np.dtype) -> Compiled:
-    """Return the kernel of a function for a type, compiled or loaded from the cache."""
-    return compile_kernel(f"{name}-{dtype.name}", functools.partial(_emit, name=name, dtype=dtype))

@@ -7,11 +7,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .._runtime import native
+from . import processor
+from .processor import WORD
 from .records import LINE
-
-WORD = ir.IntType(64)
-VECTOR = ir.VectorType(ir.IntType(64), LINE // 8)
 
 
 def _pointer(builder, address, to=WORD):
@@ -125,7 +123,7 @@ def ticks(typing_context):
     """Return a time in cycles of a steady clock; 0 on processors where reading one is a privilege."""
 
     def generate(context, builder, signature, arguments):
-        if not native.is_x86(_triple(context)):
+        if not processor.is_x86(_triple(context)):
             return WORD(0)
         counter = ir.FunctionType(WORD, [])
         return builder.call(cgutils.get_or_insert_function(builder.module, counter, "llvm.readcyclecounter"), [])
@@ -138,8 +136,8 @@ def stream_fence(typing_context):
     """Order streaming stores before all later stores. Only x86 has weakly ordered ones; LLVM's own fences skip them."""
 
     def generate(context, builder, signature, arguments):
-        if native.is_x86(_triple(context)):
-            native.call_llvm(builder, "llvm.x86.sse.sfence")
+        if processor.is_x86(_triple(context)):
+            processor.call_llvm(builder, "llvm.x86.sse.sfence")
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -157,7 +155,7 @@ def read_flags(typing_context):
     """Return the floating-point status word of this thread (0 on processors whose register we do not know)."""
 
     def generate(context, builder, signature, arguments):
-        return native.read_flags(builder, _triple(context))
+        return processor.read_flags(builder, _triple(context))
 
     return types.intp(), generate
 
@@ -167,7 +165,7 @@ def write_flags(typing_context, flags):
     """Set the floating-point status word of this thread."""
 
     def generate(context, builder, signature, arguments):
-        native.write_flags(builder, _triple(context), *arguments)
+        processor.write_flags(builder, _triple(context), *arguments)
         return context.get_dummy_value()
 
     return types.void(types.intp), generate

@@ -7,13 +7,11 @@ function, the driver took 1.5 s to compile, of which a small call needs a tenth.
 """
 
 import mmap
-from typing import Any
 
 from numba import prange
 from numba.core import types
 from numba.extending import register_jitable
 
-from .._runtime import code_cache
 from .choose import choose as _choose
 from .intrinsics import (
     call0,
@@ -55,6 +53,7 @@ from .records import (
     LAUNCHER,
     LINE,
     LINE_JOB,
+    LOOP,
     MAX_OPERANDS,
     MAX_POINTERS,
     MINCORE,
@@ -403,19 +402,14 @@ def run_streaming(job, pointers, n, strides):
     call4(kernel, pointers, n - head - whole, strides, 0)
 
 
-_word = types.intp
-#: The parts by the place in a table where their address goes; the inner loop's goes into each slot.
-_PARTS = {
-    LARGE: (large, 4), RUN_JOB: (run_job, 3), RUN_UNIT: (run_unit, 2), RUN_FLAT_UNIT: (run_flat_unit, 2),
-    RUN_CYCLE_UNIT: (run_cycle_unit, 2), LAUNCHER: (launcher, 1),
+def _of_words(count):
+    return types.intp(*[types.intp] * count)
+
+
+#: The functions by the place in a table where their address goes, with their signatures; the inner loop's goes into
+#: each slot.
+PARTS = {
+    LOOP: (inner_loop, _of_words(4)), LARGE: (large, _of_words(4)), RUN_JOB: (run_job, _of_words(3)),
+    RUN_UNIT: (run_unit, _of_words(2)), RUN_FLAT_UNIT: (run_flat_unit, _of_words(2)),
+    RUN_CYCLE_UNIT: (run_cycle_unit, _of_words(2)), LAUNCHER: (launcher, _of_words(1)),
 }  # fmt: skip
-
-
-def build_inner_loop() -> Any:
-    return code_cache.compile_cfunc("inner_loop", inner_loop, _word(*[_word] * 4))
-
-
-def build(part: int) -> Any:
-    """Return a part of the driver, compiled or loaded from the cache."""
-    function, count = _PARTS[part]
-    return code_cache.compile_cfunc(function.__name__, function, _word(*[_word] * count), parallel=part == LAUNCHER)

@@ -1,16 +1,13 @@
 """What keeps the memory of large arrays that were dropped, compiled: two functions of a NumPy memory handler, and one
-that gives it back. `_outputs` makes them a handler.
+that gives it back.
 
 NumPy's own allocator gets the memory and takes it back. Nobody ever waits for the lock: whoever finds it taken goes to
 that allocator too. So a thread that is not there any more, in a forked child, cannot block anybody.
 """
 
-from typing import Any
-
 from numba.core import types
 from numba.extending import register_jitable
 
-from .._runtime import code_cache
 from .intrinsics import call1, call2, call3, peek, poke, release, take
 from .records import BLOCKS, FIRST_BLOCK, FREE, FROM, KEPT, LIMIT, LOCK, MALLOC, MOST_BLOCKS, USABLE
 
@@ -81,12 +78,4 @@ def remove(table, k):
 
 
 _word = types.intp
-_PARTS = {allocate: 2, free: 3, trim: 2}
-
-
-def build() -> tuple[Any, ...]:
-    """Return the three functions, compiled or loaded from the cache."""
-    return tuple(
-        code_cache.compile_cfunc(f"recycler_{part.__name__}", part, _word(*[_word] * count))
-        for part, count in _PARTS.items()
-    )
+FUNCTIONS = (allocate, _word(_word, _word)), (free, _word(_word, _word, _word)), (trim, _word(_word, _word))

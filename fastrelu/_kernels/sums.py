@@ -10,30 +10,25 @@ float16 and float32 are of float64, whose rounding disappears in that of the res
 and what rounding has lost of it (Knuth's two-sum), so that the error does not grow with the number of terms.
 """
 
-import functools
-
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 
 from .._operations import DATA, OPERATIONS, SUMMED, WRITTEN, sums_of
-from .._runtime.code_cache import Compiled
-from .elementwise import (
-    BYTE,
-    INT32,
-    WORD,
+from .emit import (
     Element,
     all_of,
-    compile_kernel,
     compiled,
     counted,
-    hint,
+    either,
+    equal,
     line_buffer,
     loop,
+    read_pointer,
     read_word,
     store_line,
     to_first_line,
 )
+from .processor import BYTE, INT, WORD
 from .records import CYCLE, LINE, NEVER
 
 
@@ -45,7 +40,7 @@ def _two_sum(builder, total, lost, term):
     return [result, builder.fadd(lost, error)]
 
 
-def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
+def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     number = Element(context, dtype)
     names, operation = SUMMED[name], WRITTEN.get(name)
     sums = [Element(context, kind) for kind in sums_of(name, dtype)]
@@ -54,7 +49,7 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
     elements = [number] * inputs + sums + [number] * writes
     parameters = [k for k, operand in enumerate(names) if operand not in DATA]
 
-    bases = [builder.inttoptr(read_word(builder, pointers, k), BYTE.as_pointer()) for k in range(len(elements))]
+    bases = [read_pointer(builder, pointers, k) for k in range(len(elements))]
     steps = [read_word(builder, strides, k) for k in range(len(elements))]
     add, join = _addition(context, number, sums)
     if writes:
@@ -89,7 +84,7 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
 
     def singly(start, stop):
         """Emit the elements of a range in order."""
-        with counted(builder, builder.sub(stop, start)) as (k, name):
+        with counted(builder, builder.sub(stop, start), unrolled=False) as (k, _):
             i = builder.add(start, k)
             moved = advance(WORD(1))
             at = [
@@ -100,13 +95,12 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
             results = results if isinstance(results, list) else [results]
             for element, result, place in zip(elements[inputs:], results, at[inputs:], strict=True):
                 element.store(builder, result, place)
-            name.operands += (hint(builder.module, "unroll.disable"),)
 
     buffer = line_buffer(builder)
 
     def by_lines(start, count, values, targets, streamed):
         """Emit so many lines of contiguous data; `targets` are the sums of a line, or None for those of the columns."""
-        with counted(builder, count) as (k, name):
+        with counted(builder, count, unrolled=False) as (k, _):
             here = builder.add(builder.mul(start, unit), builder.mul(k, WORD(LINE)))
             sources, source_steps = [builder.gep(base, [here]) for base in bases[:inputs]], [unit] * inputs
             if values is not None:
@@ -123,28 +117,21 @@ def _emit(context, builder, pointers, n, strides, streaming, *, name, dtype):
             )  # fmt: skip
             if writes:
                 store_line(builder, number, buffer, builder.gep(bases[-1], [here]), streamed=streamed)
-            name.operands += (hint(builder.module, "unroll.disable"),)
 
-    def steps_are(which, step):
-        return all_of(builder, [builder.icmp_signed("==", steps[k], step) for k in which])
-
-    data = [k for k in range(inputs) if k not in parameters] + [places] * writes
-    scalar, alike = steps_are(parameters, WORD(0)), steps_are(parameters, unit)
-    dense, head = builder.and_(steps_are(data, unit), builder.or_(scalar, alike)), WORD(0)
+    data = [steps[k] for k in range(inputs) if k not in parameters] + steps[places:]
+    slopes = [steps[k] for k in parameters]
+    scalar, alike = (all_of(builder, equal(builder, slopes, step)) for step in (0, number.size))
+    dense, head = all_of(builder, [*equal(builder, data, number.size), builder.or_(scalar, alike)]), WORD(0)
     if writes:
         wanted = builder.and_(dense, builder.icmp_signed("!=", streaming, WORD(0)))
         streamed, head = to_first_line(builder, number, bases[-1], n, wanted)
     count = builder.select(dense, builder.udiv(builder.sub(n, head), WORD(lanes)), WORD(0))
 
     def each_store(values, targets):
-        if not writes:
+        if writes:
+            either(builder, streamed, lambda past_caches: by_lines(head, count, values, targets, past_caches))
+        else:
             by_lines(head, count, values, targets, False)
-            return
-        with builder.if_else(streamed) as (past_caches, plainly):
-            with past_caches:
-                by_lines(head, count, values, targets, True)
-            with plainly:
-                by_lines(head, count, values, targets, False)
 
     def each_kind_of_slope(targets):
         with builder.if_else(scalar) as (numbers, arrays):
@@ -185,7 +172,7 @@ def _addition(context, number, sums):
         positive = compiled(context, "positive", types.boolean, number.computes)
 
         def add(builder, values, totals):
-            return [builder.add(totals[0], builder.zext(positive(builder, values[:1]), INT32))]
+            return [builder.add(totals[0], builder.zext(positive(builder, values[:1]), INT))]
 
         return add, lambda builder, totals, others: [builder.add(totals[0], others[0])]
 
@@ -211,8 +198,3 @@ def _zeros(builder, element, lanes):
         place.align = LINE
     builder.store(ir.Constant(kind, None), place)
     return builder.bitcast(place, BYTE.as_pointer())
-
-
-def build(name: str, dtype: np.dtype) -> Compiled:
-    """Return the kernel of a function for a type, compiled or loaded from the cache."""
-    return compile_kernel(f"{name}-{dtype.name}", functools.partial(_emit, name=name, dtype=dtype))

@@ -8,7 +8,8 @@ from numba.core import cgutils
 from numba.np import arrayobj
 from numba.np.numpy_support import as_dtype
 
-from .._kernels.elementwise import BYTE, WORD, Element, all_of
+from .._kernels.emit import Element, all_of
+from .._kernels.processor import BYTE, WORD
 
 _FALSE = ir.Constant(ir.IntType(1), 0)
 

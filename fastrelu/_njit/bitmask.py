@@ -5,7 +5,7 @@ from numba.core import types
 from numba.core.typing import signature
 from numba.extending import register_jitable
 
-from .._kernels.elementwise import WORD
+from .._kernels.processor import WORD
 from . import arrays
 
 

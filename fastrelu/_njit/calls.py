@@ -3,7 +3,7 @@
 from numba.core import cgutils, types
 from numba.core.cpu import CPUContext
 
-from .._kernels.elementwise import compiled
+from .._kernels.emit import compiled
 from .._operations import FUNCTIONS
 from . import arrays, signatures
 from .arrays import View

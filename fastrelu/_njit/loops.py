@@ -4,7 +4,8 @@ import functools
 
 from numba.core import cgutils
 
-from .._kernels.elementwise import WORD, all_of, loop
+from .._kernels.emit import all_of, loop
+from .._kernels.processor import WORD
 from .arrays import is_equal, one_index
 
 

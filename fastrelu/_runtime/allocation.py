@@ -74,13 +74,8 @@ def _recycling() -> contextvars.Context:
 
 
 @functools.cache
-def _code() -> tuple[Any, Any, Any]:
-    def build() -> tuple[Any, Any, Any]:
-        from .._kernels import recycler
-
-        return recycler.build()
-
-    return compiler.locked(build)
+def _code() -> list[Any]:
+    return compiler.locked(compiler.recycler)
 
 
 def trim(limit: int = 0) -> None:

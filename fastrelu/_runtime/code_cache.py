@@ -44,6 +44,12 @@ DIGEST = hashlib.sha256
 _PACKAGE, _DECIDING, _KERNELS = "fastrelu", ("_formulas", "_operations"), "_kernels"
 #: Compiling options: one place. Numba's "python" error model would add a branch per division; there is none.
 OPTIONS = {"nopython": True, "nogil": True}
+
+
+def _options(parallel: bool) -> dict[str, bool]:
+    return {**OPTIONS, "parallel": parallel}
+
+
 #: What is larger is none of our files, of which the largest have some hundred KB, and is not read.
 MAX_BYTES = 1 << 24
 
@@ -241,11 +247,11 @@ class Compiled:
     address: int
 
 
-def _file(name: str, sig) -> str | None:
+def _file(name: str, sig, parallel: bool = False) -> str | None:
     fingerprint = _fingerprint()
     if fingerprint is None:
         return None
-    key = DIGEST(fingerprint + repr((sig, _codegen().magic_tuple())).encode()).hexdigest()
+    key = DIGEST(fingerprint + repr((sig, _options(parallel), _codegen().magic_tuple())).encode()).hexdigest()
     return f"fastrelu-{name}-{key[:32]}.nbc"
 
 
@@ -282,9 +288,9 @@ def _open_for_writing(path: str, flags: int) -> int:
     return os.open(path, flags, 0o644)  # less what the umask forbids: others may read it, and nobody else write
 
 
-def load(name: str, sig) -> Compiled | None:
+def load(name: str, sig, parallel: bool = False) -> Compiled | None:
     """Return a function from the cache, or None."""
-    file = _file(name, sig)
+    file = _file(name, sig, parallel)
     if file is None:
         return None
     for where in _folders():
@@ -301,9 +307,9 @@ def load(name: str, sig) -> Compiled | None:
     return Compiled(library, library.get_pointer_to_function(entry))
 
 
-def save(name: str, sig, library, entry: str) -> None:
+def save(name: str, sig, library, entry: str, parallel: bool = False) -> None:
     """Put a function into the cache, if that is possible."""
-    file = _file(name, sig)
+    file = _file(name, sig, parallel)
     if file is None or library.has_dynamic_globals or package_changed():
         return
     where = folder()
@@ -332,11 +338,11 @@ def _jit_enabled():
 
 def compile_cfunc(name: str, pyfunc, sig, *, parallel: bool = False) -> Compiled:
     """Compile a function with a C interface, or load it from the cache."""
-    function = load(name, sig)
+    function = load(name, sig, parallel)
     if function is None:
         with _jit_enabled():
-            compiled: Any = CFunc(pyfunc, (sig.args, sig.return_type), {}, {**OPTIONS, "parallel": parallel})
+            compiled: Any = CFunc(pyfunc, (sig.args, sig.return_type), {}, _options(parallel))
             compiled.compile()
         function = Compiled(compiled._library, compiled.address)
-        save(name, sig, compiled._library, compiled.native_name)
+        save(name, sig, compiled._library, compiled.native_name, parallel)
     return function

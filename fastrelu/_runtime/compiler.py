@@ -46,36 +46,42 @@ def _kept(build: Callable[..., Any]) -> Callable[..., int]:
     return address_of
 
 
-@_kept
-def kernel_address(operation: str, dtype: np.dtype) -> Any:
-    """Return the address of a kernel, compiled if need be. The caller holds Numba's compiler lock.
-
-    The types `l` and `q` are one to Numba, and equal.
-    """
+def kernel(operation: str, dtype: np.dtype) -> Any:
+    """Return a kernel, compiled or loaded from the cache. The caller holds Numba's compiler lock."""
     with needed("numba"):
+        from .._kernels import emit
+        from .code_cache import compile_cfunc
+
         if operation in MASKED:
-            from .._kernels.bitmask import build
+            from .._kernels.bitmask import body
         elif operation in SUMMED:
-            from .._kernels.sums import build
+            from .._kernels.sums import body
         else:
-            from .._kernels.elementwise import build
-    return build(operation, dtype)
+            from .._kernels.elementwise import body
+    return compile_cfunc(f"{operation}-{dtype.name}", emit.kernel(body, operation, dtype), emit.SIGNATURE)
 
 
-@_kept
-def _inner_loop() -> Any:
-    with needed("numba"):
-        from .._kernels import loop
-
-    return loop.build_inner_loop()
+#: Its address, and that it is one, by type: the types `l` and `q` are one to Numba, and equal.
+kernel_address = _kept(kernel)
 
 
 @_kept
 def _part(place: int) -> Any:
+    """Return a part of the driver, compiled or loaded from the cache."""
     with needed("numba"):
         from .._kernels import loop
+        from .code_cache import compile_cfunc
 
-    return loop.build(place)
+    function, signature = loop.PARTS[place]
+    return compile_cfunc(function.__name__, function, signature, parallel=place == LAUNCHER)
+
+
+def recycler() -> list[Any]:
+    """Return the functions of the recycler, compiled or loaded from the cache."""
+    from .._kernels.recycler import FUNCTIONS
+    from .code_cache import compile_cfunc
+
+    return [compile_cfunc(f"recycler_{each.__name__}", each, signature) for each, signature in FUNCTIONS]
 
 
 @flags_kept()
@@ -98,7 +104,7 @@ def compile_slot(slots: Slots, index: int) -> None:
             provide(target, wanted)
         if not slot[LOOP]:
             slot[KERNEL] = kernel_address(operation, dtype)
-            slot[LOOP] = _inner_loop()
+            slot[LOOP] = _part(LOOP)
 
     try:
         locked(work)
@@ -186,7 +192,7 @@ _jobs: dict[tuple[str, np.dtype], int] = {}
 
 def warm(operation: str, dtype: np.dtype) -> None:
     """Compile the kernel of an operation for a type, and the loop that calls it."""
-    locked(lambda: (kernel_address(operation, dtype), _inner_loop()))
+    locked(lambda: (kernel_address(operation, dtype), _part(LOOP)))
 
 
 def warm_driver(operations: Sequence[str]) -> None:
@@ -194,9 +200,7 @@ def warm_driver(operations: Sequence[str]) -> None:
     layers.start_here()
 
     def work() -> None:
-        from .._kernels import recycler
-
-        recycler.build()
+        recycler()
         for target in tuning.settings.tables:
             provide(target, LARGE)
             for part in {_part_of(operation) for operation in operations}:

@@ -1,4 +1,4 @@
-"""Native code at import, from llvmlite alone: what `_entry` and `_front` emit becomes one compiled module."""
+"""Native code at import, from llvmlite alone: what others emit becomes one compiled module."""
 
 import _thread
 import contextlib
@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from .._kernels.processor import INT as INT
+from .._kernels.processor import VOID as VOID
+from .._kernels.processor import WORD as WORD
+from .._kernels.processor import read_flags, write_flags
 from .._versions import needed
 
 with needed("numpy"):
@@ -36,9 +40,6 @@ def keep(*objects: object) -> None:
     for each in objects:
         _incref(each)
 
-
-WORD, INT, VOID = ir.IntType(64), ir.IntType(32), ir.VoidType()
-_BYTES = ir.IntType(8).as_pointer()
 
 #: How functions are called that take a vector of arguments and a tuple of keywords.
 FASTCALL_KEYWORDS = 0x0080 | 0x0002
@@ -69,48 +70,6 @@ def call(builder: ir.IRBuilder, address: int, result: ir.Type, *arguments: ir.Va
     """Call a function by its address in this process."""
     kind = ir.FunctionType(result, [value.type for value in arguments])
     return builder.call(builder.inttoptr(WORD(address), kind.as_pointer()), arguments)
-
-
-def call_llvm(builder: ir.IRBuilder, name: str, *arguments: ir.Value) -> ir.Value:
-    """Call a function of LLVM's own that returns nothing."""
-    kind = ir.FunctionType(VOID, [value.type for value in arguments])
-    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    return builder.call(function, arguments)
-
-
-def is_x86(triple: str) -> bool:
-    return triple.startswith(("x86_64", "i386", "i686"))
-
-
-def is_aarch64(triple: str) -> bool:
-    return triple.startswith(("aarch64", "arm64"))
-
-
-def read_flags(builder: ir.IRBuilder, triple: str) -> ir.Value:
-    """Return the floating-point status word of this thread (0 on processors whose register we do not know)."""
-    if is_x86(triple):
-        place = _word_for_flags(builder)
-        call_llvm(builder, "llvm.x86.sse.stmxcsr", builder.bitcast(place, _BYTES))
-        return builder.zext(builder.load(place), WORD)
-    if is_aarch64(triple):
-        return builder.call(ir.InlineAsm(ir.FunctionType(WORD, []), "mrs $0, fpsr", "=r", side_effect=True), [])
-    return WORD(0)
-
-
-def write_flags(builder: ir.IRBuilder, triple: str, flags: ir.Value) -> None:
-    """Set the floating-point status word of this thread."""
-    if is_x86(triple):
-        place = _word_for_flags(builder)
-        builder.store(builder.trunc(flags, INT), place)
-        call_llvm(builder, "llvm.x86.sse.ldmxcsr", builder.bitcast(place, _BYTES))
-    elif is_aarch64(triple):
-        kind = ir.FunctionType(VOID, [WORD])
-        builder.call(ir.InlineAsm(kind, "msr fpsr, $0", "r", side_effect=True), [flags])
-
-
-def _word_for_flags(builder: ir.IRBuilder) -> ir.Value:
-    with builder.goto_entry_block():
-        return builder.alloca(INT)
 
 
 @contextlib.contextmanager
