@@ -18,7 +18,7 @@ ml_dtypes = pytest.importorskip("ml_dtypes")
 import fastrelu  # noqa: E402
 from fastrelu import ufuncs  # noqa: E402
 from fastrelu._bench.oracle import ORACLES, assert_same, expected  # noqa: E402
-from fastrelu._kernels.records import UNIT_BYTES  # noqa: E402
+from fastrelu._kernels.records import TILE_BYTES  # noqa: E402
 from fastrelu._runtime.targets import forced  # noqa: E402
 
 from .helpers import BINARY, OPERATIONS, PARAMETERS, TARGETS, pairs, public, run_python, specials, spread  # noqa: E402
@@ -253,7 +253,7 @@ def test_the_ufunc(name):
 
 
 def test_methods_of_binary_ufuncs():
-    values = spread(specials(BFLOAT16), UNIT_BYTES)  # twice a unit of the threads
+    values = spread(specials(BFLOAT16), TILE_BYTES)  # twice a unit of the threads
     values = values[np.isfinite(values)]
     if ml_dtypes.__version__ < "0.6":  # `accumulate` of more, by NumPy's own ufuncs too, ends in a segmentation fault
         values = values[:400]

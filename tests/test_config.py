@@ -88,7 +88,7 @@ def test_explain_compiles_and_writes_nothing():
         "x = np.full(1_000_000, -1.0)\n"
         "fastrelu.explain(fastrelu.relu_, x); fastrelu.explain(fastrelu.leaky_relu, x[::2], out=x[1::2])\n"
         "assert (x == -1).all()\n"
-        "assert compiler.kernel_address.cache_info().currsize == 0 and compiler._part.cache_info().currsize == 0\n"
+        "assert compiler.kernel_address.cache_info().currsize == 0 and compiler._routine.cache_info().currsize == 0\n"
     )
 
 
@@ -184,7 +184,7 @@ def test_warmup_compiles_into_the_cache(tmp_path):
         "assert names == ['fastrelu-inner_loop', 'fastrelu-large', 'fastrelu-launcher',\n"
         "    'fastrelu-leaky_relu-float32',\n"
         "    'fastrelu-recycler_allocate', 'fastrelu-recycler_free', 'fastrelu-recycler_trim',\n"
-        "    'fastrelu-relu-float32', 'fastrelu-run_job', 'fastrelu-run_unit'], names\n"
+        "    'fastrelu-relu-float32', 'fastrelu-run_job', 'fastrelu-run_tile'], names\n"
     )
     run_python(code, NUMBA_CACHE_DIR=str(tmp_path))
     # what was compiled is only loaded now

@@ -106,7 +106,7 @@ def make_noisy(module, name):
     setattr(module, name, calling)
 
 make_noisy(compiler, "kernel_address")
-make_noisy(compiler, "_part")
+make_noisy(compiler, "_routine")
 make_noisy(layers.importlib, "import_module")
 
 def work(dtype):

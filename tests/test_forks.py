@@ -18,14 +18,13 @@ def test_forks_before_during_and_after_parallel_use(layer):
         FORK
         + """
 import fastrelu
-from fastrelu._kernels import records
 from fastrelu._runtime import tuning
 LAYER = "the layer"
 parallel = "serial" if LAYER == "workqueue" else "parallel"
 survives = "parallel" if LAYER == "tbb" else "serial"
 
 def child(wanted, generations=2):
-    assert not any(table[records.BUSY] for table in tuning.settings.tables.values())
+    assert not any(table.busy for table in tuning.settings.tables.values())
     for n in (10, 40_000, 300_000):
         check(n, names=["relu", "leaky_relu_backward"])
     check(1000)

@@ -413,7 +413,7 @@ def test_a_slope_per_channel_takes_whole_rows():
     assert (order[-1], blocks[-1]) == (2, 3136)
     across = np.empty((3136, 8, 4), np.float32).T
     _, blocks = large._axes_and_blocks([across, slope, x], 4)
-    assert blocks[-1] == large.TILE
+    assert blocks[-1] == large.TILE_SIDE
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (200, 300), (5, 6, 7)])

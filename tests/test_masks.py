@@ -14,7 +14,7 @@ import fastrelu
 from fastrelu._bench import oracle
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._call import bitmask, job_cache
-from fastrelu._kernels.records import EVEN, FLAT_STREAMED, UNIT_BYTES
+from fastrelu._kernels.records import BITMASK_STREAMED, EVEN, TILE_BYTES
 
 from .helpers import (
     FLOATS,
@@ -148,12 +148,12 @@ def test_sizes(name, dtype, target, stores):
 @pytest.mark.parametrize("name", NAMES)
 def test_units(name, dtype, stores, monkeypatch):
     """Sizes around the units that threads take."""
-    unit = UNIT_BYTES // np.dtype(dtype).itemsize
+    unit = TILE_BYTES // np.dtype(dtype).itemsize
     whole, slope = 512, slopes(name)
     monkeypatch.setattr(bitmask, "WHOLE", whole)
     sizes = [n + k for n in (whole, 2 * whole, EVEN * whole, 2 * EVEN * whole, EVEN * unit) for k in (-1, 0, 1)]
     if dtype == "float64":
-        sizes.append(EVEN * unit * FLAT_STREAMED + 7)
+        sizes.append(EVEN * unit * BITMASK_STREAMED + 7)
     pattern = operands(name, dtype, 61 * 61)
     one = wanted_of(name, pattern, slope, dtype)
     for n in sizes:

@@ -46,7 +46,7 @@ def test_only_what_is_needed_is_compiled(tmp_path):
         from fastrelu._runtime import compiler
         fastrelu.relu(np.ones(3, np.float32))
         assert compiler.kernel_address.cache_info().currsize == 1
-        assert compiler._part.cache_info().currsize == 0
+        assert compiler._routine.cache_info().currsize == 1  # the inner loop
         """,
         NUMBA_CACHE_DIR=str(tmp_path),
     )
@@ -323,28 +323,27 @@ def test_one_automatic_call_at_a_time_is_parallel():
         """
         import ctypes, numpy as np, fastrelu
         from fastrelu._runtime import tuning
-        from fastrelu._kernels import records
         x, y = np.full(1_000_000, -1.0), np.empty(1_000_000)
         fastrelu.relu(x, out=y), fastrelu.relu(x, out=y, target="parallel"), fastrelu.relu(x[::-1])
         launches = []
         tables = tuning.settings.tables
         for table in tables.values():
-            real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(int(table[records.LAUNCHER]) or 1)
+            real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(table.launcher or 1)
             count = lambda job, real=real: launches.append(1) or real(job)
             spy = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(count)
             launches.append(spy)
-            table[records.LAUNCHER] = ctypes.cast(spy, ctypes.c_void_p).value
+            table.launcher = ctypes.cast(spy, ctypes.c_void_p).value
         kept, launches[:] = list(launches), []
         calls = [lambda: fastrelu.relu(x, out=y), lambda: fastrelu.relu(x.reshape(1000, 1000).T)]
         for call in calls:
-            tables["auto"][records.RESUME] = 0  # no call may have to wait for a core of a busy machine
+            tables["auto"].resume = 0  # no call may have to wait for a core of a busy machine
             call()
         assert len(launches) == 2 and (y == 0).all()
-        tables["auto"][records.BUSY] = 1
+        tables["auto"].busy = 1
         for call in calls:
             y[:] = 1
             call()
-        assert len(launches) == 2 and tables["auto"][records.BUSY] == 1
+        assert len(launches) == 2 and tables["auto"].busy == 1
         fastrelu.relu(x, out=y, target="parallel")
         assert len(launches) == 3 and (y == 0).all()
         """
@@ -402,25 +401,24 @@ def test_calls_do_not_wait_twice_for_a_thread_without_a_core(x):
         f"""
         import ctypes, time
         import numpy as np, fastrelu
-        from fastrelu._kernels import records
+        from fastrelu._kernels.records import Job
         from fastrelu._runtime import tuning
         x = {x}
         fastrelu.relu(x)
         fastrelu.relu(x)
         table, word = tuning.settings.tables["auto"], ctypes.c_int64
-        if not table[records.LAUNCHER]:
+        if not table.launcher:
             raise SystemExit
-        run_unit = ctypes.CFUNCTYPE(word, word, word)(int(table[records.RUN_UNIT]))
+        run_tile = ctypes.CFUNCTYPE(word, word, word)(table.run_tile)
         launched = []
         @ctypes.CFUNCTYPE(word, word)
         def slow(job):
             launched.append(job)
             time.sleep(0.05)
-            units = word.from_address(job + 8 * records.JOB_UNITS).value
-            for unit in range(units):
-                run_unit(job, unit)
+            for tile in range(Job.from_address(job).tiles):
+                run_tile(job, tile)
             return 0
-        table[records.LAUNCHER] = ctypes.cast(slow, ctypes.c_void_p).value
+        table.launcher = ctypes.cast(slow, ctypes.c_void_p).value
         start = time.monotonic()
         calls = 0
         while time.monotonic() < start + 0.4:

@@ -10,7 +10,6 @@ import pytest
 
 import fastrelu
 from fastrelu import ufuncs
-from fastrelu._kernels.records import FORCED
 from fastrelu._runtime import targets, tuning
 
 from .children import FORKING, python
@@ -72,7 +71,7 @@ def test_the_target_is_that_of_the_innermost_call():
     with fastrelu.configure(parallel_min_bytes=0):
         assert fastrelu.relu(Box(x, inside), target="serial").tolist() == [0.0, 2.0]
     assert targets.of_loops() == "auto"
-    assert not tuning.settings.tables["auto"][FORCED]
+    assert not tuning.settings.tables["auto"].forced
 
 
 def test_the_target_is_that_of_the_thread():
@@ -87,7 +86,7 @@ def test_the_target_is_that_of_the_thread():
             assert (result == np.maximum(x, 0)).all()
 
     in_threads(9, work)
-    assert not tuning.settings.tables["auto"][FORCED]
+    assert not tuning.settings.tables["auto"].forced
 
 
 def test_the_loops_of_other_threads_run_where_they_would():
@@ -95,14 +94,13 @@ def test_the_loops_of_other_threads_run_where_they_would():
     python(
         """
         import ctypes, threading, numpy as np, fastrelu
-        from fastrelu._kernels import records
         from fastrelu._runtime import tuning
         x, y = np.full(400_000, -1.0), np.ones(400_000)
         fastrelu.relu(x, out=y, target="parallel")
         launches, table = [], tuning.settings.tables["parallel"]
-        real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(int(table[records.LAUNCHER]))
+        real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(table.launcher)
         spy = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(lambda job: launches.append(1) or real(job))
-        table[records.LAUNCHER] = ctypes.cast(spy, ctypes.c_void_p).value
+        table.launcher = ctypes.cast(spy, ctypes.c_void_p).value
         class Box:
             def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
                 inside.set(), leave.wait(60)
@@ -139,18 +137,17 @@ def test_a_configured_target_is_that_of_raw_ufuncs():
     python(
         """
         import ctypes, numpy as np, fastrelu
-        from fastrelu._kernels import records
         from fastrelu._runtime import tuning
         x, y = np.full(1_000_000, -1.0), np.ones(1_000_000)
         tables = tuning.settings.tables
         fastrelu.ufuncs.relu(x, y)
-        tables["auto"][records.BUSY] = 1
+        tables["auto"].busy = 1
         with fastrelu.configure(target="parallel"):
             fastrelu.ufuncs.relu(x, y)
             launches, table = [], tables["parallel"]
-            real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(int(table[records.LAUNCHER]))
+            real = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(table.launcher)
             spy = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(lambda job: launches.append(1) or real(job))
-            table[records.LAUNCHER] = ctypes.cast(spy, ctypes.c_void_p).value
+            table.launcher = ctypes.cast(spy, ctypes.c_void_p).value
             fastrelu.ufuncs.relu(x, y)
         assert len(launches) == 1
         with fastrelu.configure(target="serial", parallel_min_bytes=0):
@@ -261,7 +258,6 @@ def test_a_wish_that_is_never_met_is_an_error():
         """
         import numpy as np, fastrelu
         from fastrelu._runtime import compiler
-        from fastrelu._kernels import records
         fastrelu.relu(np.ones(3))
         compiler.provide = lambda *_: None
         try:

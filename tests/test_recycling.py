@@ -17,7 +17,7 @@ from numpy._core.multiarray import get_handler_name
 
 import fastrelu
 from fastrelu._call import job_cache, large
-from fastrelu._kernels.records import BLOCKS, FIRST_BLOCK, FROM, KEPT, LIMIT, LOCK, MOST_BLOCKS, RUN_UNIT, USABLE
+from fastrelu._kernels.records import MOST_BLOCKS, Recycler
 from fastrelu._runtime import allocation, compiler, tuning
 
 from .children import CHECK, FORKING, python
@@ -28,7 +28,7 @@ N = 9_000_000
 X = np.resize(np.arange(-30, 31, dtype=np.float32), N)
 RELU = np.maximum(X, 0)
 BLOCK = X.nbytes + mmap.PAGESIZE  # what malloc takes for it, at most
-pytestmark = pytest.mark.skipif(not allocation.table[USABLE], reason="nothing is recycled on this platform")
+pytestmark = pytest.mark.skipif(not allocation.recycler.usable, reason="nothing is recycled on this platform")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,10 +57,11 @@ def address(array):
 
 def kept():
     """Return the addresses and the sizes of the blocks that are kept, oldest first."""
-    words = allocation.table[FIRST_BLOCK : FIRST_BLOCK + 2 * allocation.table[BLOCKS]]
-    assert allocation.table[KEPT] == words[1::2].sum()
-    assert allocation.table[LOCK] == 0
-    return words[::2].tolist(), words[1::2].tolist()
+    recycler = allocation.recycler
+    blocks = recycler.block[: recycler.blocks]
+    assert recycler.kept == sum(block.size for block in blocks)
+    assert recycler.lock == 0
+    return [block.address for block in blocks], [block.size for block in blocks]
 
 
 def test_the_next_call_gets_the_memory():
@@ -244,7 +245,7 @@ def test_only_large_calls_without_an_output_leave_the_native_front(monkeypatch):
         fastrelu.relu(np.zeros(shape, np.float32))
     fastrelu.relu(X, out=out)
     fastrelu.relu_(out)
-    limit = allocation.table[FROM] // 4
+    limit = allocation.recycler.smallest // 4
     fastrelu.relu(X[: limit - 1])
     assert called == []
     for x in (X[:limit], X[None], X[:, None], X.reshape(3, 1, 3000, 1000), X[: limit // 2].astype(float)):
@@ -262,7 +263,7 @@ def test_the_bound_and_who_goes_first():
         for k in range(6):
             results[k] = None
             assert kept()[0] == where[max(0, k - 3) : k + 1]
-        assert allocation.table[KEPT] <= 4 * BLOCK + BLOCK // 2
+        assert allocation.recycler.kept <= 4 * BLOCK + BLOCK // 2
         with fastrelu.configure(recycle_bytes=2 * BLOCK + BLOCK // 2):
             assert kept()[0] == where[4:]
         assert address(fastrelu.relu(X)) == where[5]  # the last one is the likeliest to be in caches
@@ -307,8 +308,8 @@ class Native:
 
     def __init__(self, smallest=1 << 16, limit=1 << 24):
         allocation._recycling()
-        self.table = allocation.table.copy()
-        self.table[[FROM, LIMIT]] = smallest, limit
+        self.recycler = Recycler.from_buffer_copy(allocation.recycler)
+        self.recycler.smallest, self.recycler.limit = smallest, limit
         word, pointer = ctypes.c_int64, ctypes.c_void_p
         allocate, free, trim = (part.address for part in allocation._code())
         # (CFUNCTYPE: they run without the GIL)
@@ -317,19 +318,19 @@ class Native:
         self._trim = ctypes.CFUNCTYPE(word, pointer, word)(trim)
 
     def allocate(self, size):
-        return self._allocate(self.table.ctypes.data, size)
+        return self._allocate(ctypes.byref(self.recycler), size)
 
     def free(self, place, size):
-        self._free(self.table.ctypes.data, place, size)
+        self._free(ctypes.byref(self.recycler), place, size)
 
     def trim(self, limit):
-        return self._trim(self.table.ctypes.data, limit)
+        return self._trim(ctypes.byref(self.recycler), limit)
 
     def sizes(self):
-        return self.table[FIRST_BLOCK : FIRST_BLOCK + 2 * self.table[BLOCKS]][1::2].tolist()
+        return [block.size for block in self.recycler.block[: self.recycler.blocks]]
 
     def blocks_are_counted(self):
-        return self.table[LOCK] == 0 and self.table[KEPT] == sum(self.sizes())
+        return self.recycler.lock == 0 and self.recycler.kept == sum(self.sizes())
 
 
 @pytest.mark.parametrize(
@@ -350,14 +351,14 @@ def test_no_more_blocks_than_there_is_room_for():
     assert len(set(places)) == len(places)
     for place in places:
         native.free(place, 100_000)
-        assert native.table[BLOCKS] <= MOST_BLOCKS
+        assert native.recycler.blocks <= MOST_BLOCKS
         assert native.blocks_are_counted()
     assert [native.allocate(100_000) for _ in range(MOST_BLOCKS)] == places[: -MOST_BLOCKS - 1 : -1]
-    assert native.table[KEPT] == native.table[BLOCKS] == 0
+    assert native.recycler.kept == native.recycler.blocks == 0
     for place in places[-MOST_BLOCKS:]:
         native.free(place, 100_000)
     assert native.trim(0) == 1
-    assert native.table[KEPT] == native.table[BLOCKS] == 0
+    assert native.recycler.kept == native.recycler.blocks == 0
 
 
 def test_blocks_from_the_middle():
@@ -368,7 +369,7 @@ def test_blocks_from_the_middle():
     for place, size in zip(places, sizes):
         native.free(place, size)
     assert native.allocate(sizes[2]) == places[2]
-    assert native.table[FIRST_BLOCK : FIRST_BLOCK + 8 : 2].tolist() == places[:2] + places[3:]
+    assert [block.address for block in native.recycler.block[:4]] == places[:2] + places[3:]
     assert native.allocate(sizes[0]) == places[0]
     assert native.allocate(sizes[4]) == places[4]
     assert native.trim(0) == 1
@@ -377,14 +378,14 @@ def test_blocks_from_the_middle():
 def test_who_finds_the_table_in_use_does_not_wait():
     native = Native()
     place = native.allocate(100_000)
-    native.table[LOCK] = 1
+    native.recycler.lock = 1
     other = native.allocate(100_000)
     native.free(other, 100_000)
-    assert native.table[BLOCKS] == 0
+    assert native.recycler.blocks == 0
     assert native.trim(0) == 0
-    native.table[LOCK] = 0
+    native.recycler.lock = 0
     native.free(place, 100_000)
-    assert native.table[BLOCKS] == 1
+    assert native.recycler.blocks == 1
     assert native.trim(0) == 1
 
 
@@ -392,10 +393,10 @@ def test_no_block_has_two_owners():
     """64 threads take and drop at once, in compiled code. In a process of its own, which a failure may kill."""
     python(
         """
-import threading
+import ctypes, threading
 import numba
 from fastrelu._runtime import allocation
-from fastrelu._kernels.intrinsics import call2, call3, peek, poke
+from fastrelu._kernels.intrinsics import call, job_at, words_of
 from tests.test_recycling import Native
 
 @numba.njit(nogil=True)
@@ -403,22 +404,22 @@ def work(allocate, free, trim, table, me, turns):
     for turn in range(turns):
         size = 1 << 16 << (turn + me) % 2
         last = size // 8 - 1
-        place = call2(allocate, table, size)
-        poke(place, 0, me)
-        poke(place, last, me)
-        call2(trim, table, 1 << 19 if turn % 10 == 0 else 1 << 20)
-        if peek(place, 0) != me or peek(place, last) != me:
+        place = call(allocate, table, size)
+        words = words_of(job_at(place), "run_tile")
+        words[0] = words[last] = me
+        call(trim, table, 1 << 19 if turn % 10 == 0 else 1 << 20)
+        if words[0] != me or words[last] != me:
             return turn + 1
-        call3(free, table, place, size)
+        call(free, table, place, size)
     return 0
 
 native = Native(limit=1 << 20)
 parts = [part.address for part in allocation._code()]
-work(*parts, native.table.ctypes.data, 0, 10)
+work(*parts, ctypes.addressof(native.recycler), 0, 10)
 found, barrier = [], threading.Barrier(64)
 def run(k):
     barrier.wait()
-    found.append(work(*parts, native.table.ctypes.data, k + 1, 5_000))
+    found.append(work(*parts, ctypes.addressof(native.recycler), k + 1, 5_000))
 threads = [threading.Thread(target=run, args=(k,)) for k in range(64)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
@@ -549,7 +550,6 @@ import os, random, signal, threading, time
 import numpy as np
 from numpy._core.multiarray import get_handler_name
 import fastrelu
-from fastrelu._kernels import records
 from fastrelu._runtime import allocation
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 x = np.arange(-4_500_000, 4_500_000, dtype=np.float32)
@@ -565,7 +565,7 @@ for k in range(150):
         hits += 1
     assert get_handler_name() == "default_allocator"
     assert get_handler_name(np.empty(x.shape)) == "default_allocator"
-    assert allocation.table[records.LOCK] == 0
+    assert allocation.recycler.lock == 0
     timer.join()
 assert hits == 150
 assert np.array_equal(fastrelu.relu(x), np.maximum(x, 0))
@@ -581,17 +581,16 @@ def test_forks():
         + """
 import ctypes
 import fastrelu
-from fastrelu._kernels import records
 from fastrelu._runtime import allocation
-table = allocation.table
+recycler = allocation.recycler
 x = np.arange(-4_500_000, 4_500_000, dtype=np.float32)
 wanted = np.maximum(x, 0)
 y = fastrelu.relu(x)
 fastrelu.relu(x)
-assert table[records.BLOCKS] == 1
+assert recycler.blocks == 1
 
 def child(generations):
-    assert table[records.BLOCKS] == table[records.KEPT] == 0
+    assert recycler.blocks == recycler.kept == 0
     assert np.array_equal(y, wanted + 1 - generations)
     y[:] += 1
     z = fastrelu.relu(x)
@@ -609,7 +608,7 @@ assert np.array_equal(y, wanted)
 # A fork that Python does not know of, as a C library's: the child has copies of the blocks
 where = y.ctypes.data
 del y
-assert table[records.BLOCKS] == 1
+assert recycler.blocks == 1
 pid = ctypes.PyDLL(None).fork()
 if pid == 0:
     try:
@@ -664,7 +663,6 @@ def test_two_threads_begin_at_once(tmp_path):
         """
 import threading
 import numpy as np, fastrelu
-from fastrelu._kernels import records
 from fastrelu._runtime import allocation
 x = np.arange(-4_500_000, 4_500_000, dtype=np.float32)
 wanted, right = np.maximum(x, 0), []
@@ -677,7 +675,7 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 assert right == [True] * 24
-assert allocation.table[records.BLOCKS] == 1
+assert allocation.recycler.blocks == 1
 """,
         NUMBA_CACHE_DIR=str(tmp_path),
     )
@@ -702,30 +700,29 @@ def test_show_config(capsys):
     fastrelu.relu(X)
     fastrelu.show_config()
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("recycle_bytes")]
-    assert line.split() == ["recycle_bytes", "268,435,456;", f"{allocation.table[KEPT]:,}", "are", "kept"]
+    assert line.split() == ["recycle_bytes", "268,435,456;", f"{allocation.recycler.kept:,}", "are", "kept"]
 
 
 def test_environment():
     code = """
 import numpy as np, fastrelu
-from fastrelu._kernels import records
 from fastrelu._runtime import allocation
 fastrelu.relu(np.ones(9_000_000, np.float32))
-print(allocation.table[records.BLOCKS])
+prallocation.recycler.blocks
 """
     assert python(code, FASTRELU_RECYCLE_BYTES="0").stdout == "0\n"
     assert python(code, FASTRELU_RECYCLE_BYTES="100000000000").stdout == "1\n"
 
 
 def test_where_the_c_library_does_not_tell_sizes(capsys):
-    function = int(allocation.table[USABLE])
-    allocation.table[USABLE] = 0
+    function = allocation.recycler.usable
+    allocation.recycler.usable = 0
     try:
         with fastrelu.configure(recycle_bytes=1 << 28):
             assert get_handler_name(fastrelu.relu(X)) == NUMPYS
             fastrelu.show_config()
     finally:
-        allocation.table[USABLE] = function
+        allocation.recycler.usable = function
     assert "268,435,456; not used: the C library" in capsys.readouterr().out
 
 
@@ -751,7 +748,7 @@ def test_new_memory_gets_plain_stores(shape):
     def run():
         told.clear()
         address = ctypes.cast(kernel, ctypes.c_void_p).value
-        job_cache.start(large._describe([x, out], address, int(table[RUN_UNIT]), True).ctypes.data, table, False)
+        job_cache.start(large._describe([x, out], address, table.run_tile, True), table, False)
         return any(told)
 
     assert not run()

@@ -5,7 +5,7 @@ import pytest
 
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._kernels.records import UNIT_BYTES
+from fastrelu._kernels.records import TILE_BYTES
 from fastrelu._operations import UFUNCS
 
 from .helpers import ALL_FLOATS, FLOATS, INTEGERS, OPERATIONS, PARAMETERS, TARGETS, pairs, public, specials, spread
@@ -36,7 +36,7 @@ def test_special_values(name, dtype, target, stores):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_sizes(name, dtype, target, stores):
     """Pieces begin and end anywhere: sizes around vectors and around the units that threads take."""
-    unit = UNIT_BYTES // np.dtype(dtype).itemsize
+    unit = TILE_BYTES // np.dtype(dtype).itemsize
     parameters = PARAMETERS[name][-1]
     pattern = pairs(name, dtype)
     largest = 3 * unit + 7
@@ -57,7 +57,7 @@ def test_sizes(name, dtype, target, stores):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_relu_keeps_integers(dtype, target, stores):
-    for n in (0, 1, 7, 64, 1001, UNIT_BYTES + 1):
+    for n in (0, 1, 7, 64, 1001, TILE_BYTES + 1):
         x = spread(specials(dtype), n)
         result = fastrelu.relu(x, target=target)
         assert result.dtype == x.dtype

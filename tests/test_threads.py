@@ -60,16 +60,15 @@ def work(k):
     if k % 16 == 0:
         assert np.array_equal(fastrelu.leaky_relu(x, 0.5), np.where(x < 0, x * 0.5, x))
 together(work)
-from fastrelu._kernels import records
 from fastrelu._runtime import tuning
 tables = tuning.settings.tables
-assert all(table[records.BUSY] == 0 for table in tables.values())
+assert all(table.busy == 0 for table in tables.values())
 here = explained()
 if LAYER == "workqueue":
     assert here.target == "serial" and "workqueue" in here.refused["parallel"], here
-    assert all(table[records.LAUNCHER] == 0 for table in tables.values())
+    assert all(table.launcher == 0 for table in tables.values())
 else:
-    assert here.target == "parallel" and tables["auto"][records.LAUNCHER], here
+    assert here.target == "parallel" and tables["auto"].launcher, here
     together(lambda k: check(50_000 + k, names=["relu_backward", "relu_grad"], target="parallel"))
 """.replace("LAYER", repr(layer)),
         layer=layer,
@@ -313,16 +312,16 @@ def test_a_wish_of_another_thread_for_the_same_loop():
         """
         import numpy as np, fastrelu
         from fastrelu._runtime import compiler, layers
-        from fastrelu._kernels.records import LAUNCHER, OWNER, WANTS
+        from fastrelu._kernels.records import LAUNCHER, OWNER
         fastrelu.relu(np.zeros(10))
         index, slot = next(
             (k, slot) for k, (operation, kind, slot) in enumerate(compiler.slots)
             if (operation, kind) == ("relu", "d")
         )
         def other():
-            slot[WANTS] = OWNER
+            slot.wants = OWNER
         layers.start_here = other
-        slot[WANTS] = LAUNCHER
+        slot.wants = LAUNCHER
         compiler.compile_slot(compiler.slots, index)
         """,
         layer="omp",
@@ -362,7 +361,6 @@ class TestCtrlC:
         python(
             f"""
             import os, random, signal, threading, numpy as np, fastrelu
-            from fastrelu._kernels import records
             from fastrelu._runtime import tuning
             signal.signal(signal.SIGINT, signal.default_int_handler)
             x = np.full(4_000_000, -1, np.float32)
@@ -380,7 +378,7 @@ class TestCtrlC:
                     except KeyboardInterrupt:
                         pass
                     timer.join()
-                    assert not any(table[records.BUSY] for table in tuning.settings.tables.values())
+                    assert not any(table.busy for table in tuning.settings.tables.values())
                     assert np.array_equal(run(), right), call
             assert fastrelu.explain(fastrelu.relu, x).target == "parallel"
             """,

@@ -39,7 +39,7 @@ def warmup_steps(
             steps.append((f"{name} {dtype}", lambda name=name, dtype=dtype: compiler.warm(name, dtype)))  # type: ignore[misc]
     if wanted is not None and not steps:
         raise ValueError(f"warmup: no function has a loop for {', '.join(map(str, wanted))}")
-    steps.append(("threads and large arrays", lambda: compiler.warm_driver(_names(functions))))
+    steps.append(("threads and large arrays", lambda: compiler.warm_routines(_names(functions))))
     return steps
 
 

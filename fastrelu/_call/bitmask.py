@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from .._arrays import classify
-from .._kernels.records import EVEN, FLAT_STREAMED, RUN_FLAT_UNIT, UNIT_BYTES
+from .._kernels.records import BITMASK_STREAMED, EVEN, TILE_BYTES, Job
 from .._runtime import tuning
 from .._runtime.jobs import coalesce, describe
 from . import job_cache
 from .single_pass import Pass, apart
 
 MASK = np.dtype(np.uint8)
-#: Elements of a unit are a multiple of this, so that it begins at a byte of the mask, and in an aligned one at a line.
+#: Elements of a tile are a multiple of this, so that it begins at a byte of the mask, and in an aligned one at a line.
 WHOLE = 512
 
 
@@ -75,7 +75,7 @@ class MaskPass(Pass):
         """Pass over operands, in the function's order, and outputs, `out` last, of at least one element."""
         self.start(self._job(arrays), arrays, key)
 
-    def _job(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    def _job(self, arrays: Sequence[np.ndarray]) -> Job:
         """Describe a pass in C order over operands and outputs."""
         size, itemsize, kernel = self.views[0].size, self.dtype.itemsize, self.kernel()
         still = (0,) * len(self.shape)  # the mask's strides: the kernel counts its bits itself
@@ -85,11 +85,11 @@ class MaskPass(Pass):
             extents.insert(0, 1)
             for row in strides:
                 row.insert(0, 0)
-        unit = UNIT_BYTES // itemsize * (FLAT_STREAMED if self.streaming else 1)
-        if size < unit * EVEN:
-            unit = -(-size // (EVEN * WHOLE)) * WHOLE
-        run_unit = int(tuning.settings.tables[self.table][RUN_FLAT_UNIT])
-        blocks = [1] * (len(extents) - 1) + [unit]
+        block = TILE_BYTES // itemsize * (BITMASK_STREAMED if self.streaming else 1)
+        if size < block * EVEN:
+            block = -(-size // (EVEN * WHOLE)) * WHOLE
+        run_tile = tuning.settings.tables[self.table].run_bitmask_tile
+        blocks = [1] * (len(extents) - 1) + [block]
         addresses = [array.ctypes.data for array in arrays]
-        units = -(-size // unit)
-        return describe(run_unit, kernel, itemsize, self.streaming, extents, blocks, addresses, strides, units)
+        tiles = -(-size // block)
+        return describe(run_tile, kernel, itemsize, self.streaming, extents, blocks, addresses, strides, tiles)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import ufuncs
 from .._arrays import classify, host_libraries
-from .._kernels.records import ALLOWED, LAUNCHER, TEAMS
+from .._kernels.records import TEAMS
 from .._operations import FLOATS, ROWS
 from .._runtime import layers, targets, tuning
 from .._runtime.dtypes import BFLOAT16, spelled_out
@@ -158,7 +158,7 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
     """
     if target == "parallel":
         table = tuning.settings.tables["parallel"]
-        if not (table[LAUNCHER] and table[ALLOWED]):  # not started, or not any more
+        if not (table.launcher and table.allowed):  # not started, or not any more
             return None
     elif target is not None and target != "serial":
         return None
@@ -322,7 +322,7 @@ def reasons(
         reasons["serial"] = "the target is forced" if target else bound
     elif target:
         reasons["serial" if target == "parallel" else "parallel"] = "the target is forced"
-    elif not settings.tables["auto"][ALLOWED]:
+    elif not settings.tables["auto"].allowed:
         reasons["parallel"] = layers.unavailable() or layers.pointless() or "threads cannot be used here"
     elif not layers.has_room(settings.tables["auto"]):
         reasons["parallel"] = (

@@ -1,6 +1,6 @@
 """Calls on arrays that are laid out like those of an earlier call.
 
-Planning a job for the driver takes 60 to 100 us of Python and `numpy.nditer`, and all of it follows from types, shapes
+Planning a job takes 60 to 100 us of Python and `numpy.nditer`, and all of it follows from types, shapes
 and strides. So jobs are kept, and the next call that looks the same fills in its addresses: some 10 us.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._kernels.records import ALLOWED, AXES, AXIS, JOB_HEAD, RUN_JOB, SHARED
+from .._kernels.records import Job, Table
 from .._operations import ROWS
 from .._runtime import allocation, layers, tuning
 
@@ -28,13 +28,13 @@ def _runner(address: int) -> Any:
     return _job_type(address)
 
 
-def start(job: Any, table: np.ndarray, parallel: bool) -> None:
+def start(job: Job, table: Table, parallel: bool) -> None:
     """Run a job: on all threads if that is wanted and still allowed, as it is not in a forked child, say."""
-    if parallel and not table[SHARED]:
+    if parallel and not table.shared:
         layers.require()
     elif parallel:
-        parallel = bool(table[ALLOWED]) and layers.own()
-    _runner(int(table[RUN_JOB]))(job, table.ctypes.data, parallel)
+        parallel = bool(table.allowed) and layers.own()
+    _runner(table.run_job)(ctypes.byref(job), ctypes.byref(table), parallel)
 
 
 class _New(NamedTuple):
@@ -47,12 +47,8 @@ class _New(NamedTuple):
 
 
 class _Known(NamedTuple):
-    words: Any
-    job: bytes
-    #: Where in a job the first operand's address is, and how far the next one's is from it
-    place: int
-    step: int
-    table: np.ndarray
+    job: Job
+    table: Table
     parallel: bool
     dtype: np.dtype
     #: From an array's own address to where the job begins in it: the other end, where a stride is negative
@@ -103,11 +99,10 @@ def run(key: Key, operands: Iterable[Any], outputs: Iterable[Any]) -> list[np.nd
         for new, out in zip(known.new, outputs, strict=True)
     ]
     arrays = [value if type(value) is np.ndarray else _number(value, known.dtype) for value in operands]
-    job = known.words.from_buffer_copy(known.job)
-    place = known.place
-    for array, offset in zip((*arrays, *results), known.offsets, strict=True):
-        job[place] = array.ctypes.data + offset
-        place += known.step
+    job = type(known.job).from_buffer_copy(known.job)
+    addresses = job.addresses
+    for k, (array, offset) in enumerate(zip((*arrays, *results), known.offsets, strict=True)):
+        addresses[k] = array.ctypes.data + offset
     start(job, known.table, known.parallel)
     return results
 
@@ -118,7 +113,7 @@ def _number(value: float, dtype: np.dtype) -> np.ndarray:
 
 
 def remember(
-    key: Key, job: np.ndarray, arrays: Sequence[np.ndarray], outputs: Sequence[Any], table: np.ndarray, parallel: bool
+    key: Key, job: Job, arrays: Sequence[np.ndarray], outputs: Sequence[Any], table: Table, parallel: bool
 ) -> None:
     """Keep a job that was made for these arrays; the last ones are the outputs, None for those that were allocated."""
     new: list[_New | None] = []
@@ -126,14 +121,10 @@ def remember(
         new.append(None if given is not None else _layout_of(result))
         if given is None and new[-1] is None:
             return
-    axes_of_job = int(job[AXES])
-    place, step = JOB_HEAD + AXIS * axes_of_job, axes_of_job + 1
-    offsets = [int(job[place + step * k]) - array.ctypes.data for k, array in enumerate(arrays)]
+    offsets = [address - array.ctypes.data for address, array in zip(job.addresses, arrays)]
     if len(_known) >= KEPT:
         _known.clear()
-    words = ctypes.c_int64 * len(job)
-    dtype = arrays[-1].dtype
-    _known[key] = _Known(words, job.tobytes(), place, step, table, parallel, dtype, offsets, new)
+    _known[key] = _Known(job, table, parallel, arrays[-1].dtype, offsets, new)
 
 
 def _layout_of(array: np.ndarray) -> _New | None:

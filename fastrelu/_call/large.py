@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from .._kernels.choose import choose
-from .._kernels.records import ALLOWED, PARALLEL_MIN, RUN_UNIT, STREAMING_MIN, UNIT_BYTES
+from .._kernels.records import TILE_BYTES, Job
 from .._runtime import allocation, compiler, layers, targets, threads, tuning
 from .._runtime.jobs import describe
 from . import job_cache
 
 #: Elements per side of the tiles in which arrays of different memory order are run.
-TILE = 64
+TILE_SIDE = 64
 #: An innermost axis shorter than this gives its place to the longest one.
 SHORT = 16
 
@@ -50,38 +50,39 @@ def new_output(operands: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:
 
 
 def _axes_and_blocks(views: Sequence[np.ndarray], itemsize: int) -> tuple[list[int], list[int]]:
-    """Choose the order of the axes, and how much of each one unit covers.
+    """Choose the order of the axes, and how much of each one tile covers.
 
     The last axis is the kernel's. Where an operand is contiguous along another one, as in a transposition, that axis
-    comes next and both are cut into tiles, so that each cache line is used up while it is there.
+    comes next and tiles are squares, so that each cache line is used up while it is there.
     """
     shape = views[0].shape
     order = list(range(len(shape)))
     if shape[-1] < SHORT:
         order.append(order.pop(max(order, key=lambda axis: shape[axis])))
     inner = order.pop()
-    unit = UNIT_BYTES // itemsize
+    most = TILE_BYTES // itemsize
     crossing = {
         min(axes, key=lambda axis: abs(view.strides[axis]))
         for view in views
-        # One that does not change along the inner axis, as a slope per channel, has no use for tiles: with them, images
-        # of 56 by 56 in 256 channels took 27 ms instead of 4 (leaky_relu_backward of 12,845,056 float32, 2026-11-21)
+        # One that does not change along the inner axis, as a slope per channel, has no use for squares: with them,
+        # images of 56 by 56 in 256 channels took 27 ms instead of 4 (leaky_relu_backward of 12,845,056 float32,
+        # 2026-11-21)
         if view.strides[inner]
         and (axes := [axis for axis in (*order, inner) if shape[axis] > 1 and view.strides[axis]])
     } - {inner}
     if crossing:
         second = max(crossing, key=lambda axis: shape[axis])
         order.append(order.pop(order.index(second)))
-        last = [min(shape[second], TILE), min(shape[inner], TILE)]
+        last = [min(shape[second], TILE_SIDE), min(shape[inner], TILE_SIDE)]
     else:
-        columns = min(shape[inner], unit)
-        last = [min(shape[order[-1]], max(1, unit // columns))] if order else []
+        columns = min(shape[inner], most)
+        last = [min(shape[order[-1]], max(1, most // columns))] if order else []
         last.append(columns)
     return [*order, inner], [1] * (len(order) + 1 - len(last)) + last
 
 
-def _describe(views: Sequence[np.ndarray], kernel: int, run_unit: int, streaming: bool) -> np.ndarray:
-    """Return the job, as the compiled driver reads it."""
+def _describe(views: Sequence[np.ndarray], kernel: int, run_tile: int, streaming: bool) -> Job:
+    """Return the job, as compiled code reads it."""
     itemsize = views[-1].itemsize
     order, blocks = _axes_and_blocks(views, itemsize)
     shape = [views[0].shape[axis] for axis in order]
@@ -89,7 +90,7 @@ def _describe(views: Sequence[np.ndarray], kernel: int, run_unit: int, streaming
     if len(shape) == 1:
         shape, blocks, strides = [1, *shape], [1, *blocks], [[0, *row] for row in strides]
     addresses = [view.__array_interface__["data"][0] for view in views]
-    return describe(run_unit, kernel, itemsize, streaming, shape, blocks, addresses, strides)
+    return describe(run_tile, kernel, itemsize, streaming, shape, blocks, addresses, strides)
 
 
 def decide(
@@ -103,9 +104,9 @@ def decide(
         moved,
         size * dtype.itemsize,
         not overlapping,
-        bool(table[ALLOWED]) and layers.has_room(table),
-        int(table[PARALLEL_MIN]),
-        int(table[STREAMING_MIN]),
+        bool(table.allowed) and layers.has_room(table),
+        table.parallel_min,
+        table.streaming_min,
     )
     return bool(parallel), bool(streaming)
 
@@ -128,13 +129,13 @@ def run(
         kernel = compiler.for_job(name, dtype, target, parallel)
         views = iterator.itviews
         streaming = streaming and views[-1].strides[-1] == dtype.itemsize
-        job = _describe(views, kernel, int(table[RUN_UNIT]), streaming)
+        job = _describe(views, kernel, table.run_tile, streaming)
         copies = any(
             used is not given for used, given in zip(iterator.operands, (*operands, result if out is None else out))
         )
         if key is not None and not copies:
             job_cache.remember(key, job, iterator.operands, (out,), table, parallel)
-        job_cache.start(job.ctypes.data, table, parallel)
+        job_cache.start(job, table, parallel)
     return result if out is None else out
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import ufuncs
 from .._arrays import classify, host_libraries
+from .._kernels.records import Job
 from .._operations import ROWS
 from .._runtime import compiler, layers, targets, tuning
 from .._runtime.dtypes import spelled_out
@@ -135,7 +136,7 @@ class Pass:
             self._library.written(self.given[argument])
         return self.given[argument]
 
-    def start(self, job: np.ndarray, arrays: Sequence[np.ndarray], key: job_cache.Key | None) -> None:
+    def start(self, job: Job, arrays: Sequence[np.ndarray], key: job_cache.Key | None) -> None:
         """Run a job on arrays, and keep it if they are the caller's own or were allocated for him."""
         table = tuning.settings.tables[self.table]
         given = [value if classify.is_array(value) else None for value in self.given.values()]
@@ -148,7 +149,7 @@ class Pass:
             )
         ):
             job_cache.remember(key, job, arrays, given[len(self.inputs) :], table, self.parallel)
-        job_cache.start(job.ctypes.data, table, self.parallel)
+        job_cache.start(job, table, self.parallel)
 
     def kernel(self) -> int:
         """Return the address of the compiled kernel, and see to it that jobs can run."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays import classify
-from .._kernels.records import CYCLE, LINE, PLAIN, RUN_CYCLE_UNIT, RUN_UNIT, STREAM
+from .._kernels.records import CYCLE, LINE, PLAIN, STREAM
 from .._runtime import tuning
 from .._runtime.jobs import coalesce, describe
 from . import job_cache
@@ -190,7 +190,7 @@ class SumPass(Pass):
         addresses = [view.ctypes.data for view in views]
         strides = [(0, step) for step in column.strides]
         into = [(each.strides[0], CYCLE) for each in sums]
-        self._start(RUN_CYCLE_UNIT, (1, n), (1, block), addresses, strides, sums, into, period)
+        self._start("run_cyclic_tile", (1, n), (1, block), addresses, strides, sums, into, period)
         with np.errstate(all="ignore"):
             for each in sums:  # what a line at the end of a cycle has beyond it belongs to the beginning
                 each[:, :lanes] += each[:, period:]
@@ -210,7 +210,7 @@ class SumPass(Pass):
                 parts = [each[pieces if start else 0 :] for each in sums]
                 into = [(each.strides[0], 0, each.itemsize) for each in sums]
                 extents, blocks = (count, height, column.extent), (1, height, panel)
-                self._start(RUN_UNIT, extents, blocks, addresses, strides, parts, into)
+                self._start("run_tile", extents, blocks, addresses, strides, parts, into)
         return sums
 
     def _by_runs(self, views: Sequence[np.ndarray], outer: _Axis, units: _Axis, inner: _Axis) -> list[np.ndarray]:
@@ -231,12 +231,12 @@ class SumPass(Pass):
                     into = [[*each.strides[:2], 0] for each in sums]
                 strides = list(zip(*(axis.strides for axis in axes), strict=True))
                 extents = [axis.extent for axis in axes]
-                self._start(RUN_UNIT, extents, blocks, addresses, strides, parts, into)
+                self._start("run_tile", extents, blocks, addresses, strides, parts, into)
         return [each.transpose(1, 0, 2) for each in sums]
 
     def _start(
-        self, run_unit: int, extents: Sequence[int], blocks: Sequence[int], addresses: Sequence[int],
-        strides: Sequence[Sequence[int]], sums: Sequence[np.ndarray], into: Sequence[Sequence[int]], *rest: int,
+        self, run_tile: str, extents: Sequence[int], blocks: Sequence[int], addresses: Sequence[int],
+        strides: Sequence[Sequence[int]], sums: Sequence[np.ndarray], into: Sequence[Sequence[int]], period: int = 0,
     ) -> None:  # fmt: skip
         """Run a job whose sums have the strides `into`."""
         kernel = self.kernel()
@@ -246,8 +246,8 @@ class SumPass(Pass):
         strides = [*strides[:inputs], *into, *strides[inputs:]]
         wanted = self.streaming and self.row.writes_result and strides[-1][-1] == self.dtype.itemsize
         streaming = STREAM if wanted else PLAIN
+        routine, itemsize = getattr(table, run_tile), self.dtype.itemsize
         job = describe(
-            int(table[run_unit]), kernel, self.dtype.itemsize, streaming, extents, blocks, addresses, strides
+            routine, kernel, itemsize, streaming, extents, blocks, addresses, strides, period=period
         )  # fmt: skip
-        job = np.concatenate([job, np.array(rest, np.int64)])
-        job_cache.start(job.ctypes.data, table, self.parallel)
+        job_cache.start(job, table, self.parallel)

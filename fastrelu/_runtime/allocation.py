@@ -12,15 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .._kernels.records import FREE, KEPT, MALLOC, USABLE
 from . import compiler, tuning
 from .native import keep, numpy_functions, pointer
 
 T = TypeVar("T")
 
 NAME = b"fastrelu_recycler"
-#: The words of `recycler`. NumPy passes their address to the handler's functions.
-table = tuning.settings.recycler
+#: NumPy passes its address to the handler's functions.
+recycler = tuning.settings.recycler
 
 
 class _Handler(ctypes.Structure):
@@ -59,12 +58,12 @@ def _recycling() -> contextvars.Context:
     """Return a context in which NumPy allocates by our handler."""
     handler = _Handler.from_buffer_copy(ctypes.string_at(pointer(_default, b"mem_handler"), ctypes.sizeof(_Handler)))
     # NumPy's own calloc and realloc stay: they take no context
-    table[MALLOC], table[FREE] = handler.malloc, handler.free
+    recycler.malloc, recycler.free = handler.malloc, handler.free
     allocate, free, _ = _code()
-    handler.name, handler.context = NAME, table.ctypes.data
+    handler.name, handler.context = NAME, ctypes.addressof(recycler)
     handler.malloc, handler.free = allocate.address, free.address
     capsule = _capsule(ctypes.addressof(handler), b"mem_handler", None)
-    keep((handler, capsule, table, _code()))
+    keep((handler, capsule, recycler, _code()))
     context = contextvars.Context()
     context.run(_set_handler, capsule)
     if hasattr(os, "register_at_fork"):
@@ -80,14 +79,14 @@ def _code() -> list[Any]:
 
 def trim(limit: int = 0) -> None:
     """Give back what is kept beyond so many bytes."""
-    if table[KEPT]:
+    if recycler.kept:
         run = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(_code()[-1].address)
-        while not run(table.ctypes.data, limit):  # another thread has the lock, for microseconds
+        while not run(ctypes.byref(recycler), limit):  # another thread has the lock, for microseconds
             time.sleep(1e-4)
 
 
 def describe() -> str:
     """Say what is kept, or why nothing is."""
-    if not table[USABLE]:
+    if not recycler.usable:
         return "not used: the C library does not tell the size of a block"
-    return f"{table[KEPT]:,} are kept"
+    return f"{recycler.kept:,} are kept"

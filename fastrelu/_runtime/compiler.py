@@ -7,19 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .._kernels.records import (
-    ALLOWED,
-    KERNEL,
-    LARGE,
-    LAUNCHER,
-    LOOP,
-    OWNER,
-    RUN_CYCLE_UNIT,
-    RUN_FLAT_UNIT,
-    RUN_JOB,
-    RUN_UNIT,
-    WANTS,
-)
+from .._kernels.records import LAUNCHER, OWNER, WISHES, Slot
 from .._operations import MASKED, SUMMED
 from .._versions import needed
 from . import interpreted, layers, numba_import, targets, threads, tuning
@@ -27,9 +15,9 @@ from .native import flags_kept, keep
 
 T = TypeVar("T")
 
-Slots = list[tuple[str, np.dtype, np.ndarray]]
+Slots = list[tuple[str, np.dtype, Slot]]
 
-#: Each loop of each ufunc: operation, type and the words that the loop reads.
+#: Each loop of each ufunc: operation, type and the slot that the loop reads.
 slots: Slots = []
 
 
@@ -66,14 +54,14 @@ kernel_address = _kept(kernel)
 
 
 @_kept
-def _part(place: int) -> Any:
-    """Return a part of the driver, compiled or loaded from the cache."""
+def _routine(name: str) -> Any:
+    """Return a compiled function that others call by its address, from the cache if it is there."""
     with needed("numba"):
-        from .._kernels import loop
+        from .._kernels.loop import ROUTINES
         from .code_cache import compile_cfunc
 
-    function, signature = loop.PARTS[place]
-    return compile_cfunc(function.__name__, function, signature, parallel=place == LAUNCHER)
+    function, signature = ROUTINES[name]
+    return compile_cfunc(function.__name__, function, signature, parallel=name == "launcher")
 
 
 def recycler() -> list[Any]:
@@ -86,13 +74,13 @@ def recycler() -> list[Any]:
 
 @flags_kept()
 def compile_slot(slots: Slots, index: int) -> None:
-    """Make the loop of a slot ready to run, or fetch the part of the driver that it asks for."""
+    """Make the loop of a slot ready to run, or fetch the routine that it asks for."""
     if index < 0:
         raise RuntimeError("fastrelu: a compiled loop asks again and again for what it has got; please report it")
     operation, dtype, slot = slots[index]
     target = targets.of_loops()
     # Read once: other threads' calls of the same loop write their own wishes here. One that is lost so is made again.
-    wanted, slot[WANTS] = int(slot[WANTS]), 0
+    wanted, slot.wants = slot.wants, 0
     if wanted == OWNER:
         layers.own()
         return
@@ -101,17 +89,17 @@ def compile_slot(slots: Slots, index: int) -> None:
 
     def work() -> None:
         if wanted:
-            provide(target, wanted)
-        if not slot[LOOP]:
-            slot[KERNEL] = kernel_address(operation, dtype)
-            slot[LOOP] = _part(LOOP)
+            provide(target, WISHES[wanted])
+        if not slot.loop:
+            slot.kernel = kernel_address(operation, dtype)
+            slot.loop = _routine("loop")
 
     try:
         locked(work)
     except Exception:
         if not sys.is_finalizing():
             raise
-        slot[LOOP] = interpreted.loop(operation, dtype)
+        slot.loop = interpreted.loop(operation, dtype)
 
 
 def locked(work: Callable[[], T]) -> T:
@@ -136,34 +124,33 @@ def locked(work: Callable[[], T]) -> T:
     return compiling() if numba_import.compiling_here() else threads.elsewhere("fastrelu-compile", compiling)
 
 
-def provide(target: str, place: int) -> None:
-    """Compile a part of the driver for a target's table; the launcher, or forbid parallel runs where there is none.
+def provide(target: str, routine: str) -> None:
+    """Compile a routine for a target's table; the launcher, or forbid parallel runs where there is none.
 
     The caller holds Numba's compiler lock.
     """
     table = tuning.settings.tables[target]
-    if place == LAUNCHER:
+    if routine == "launcher":
         reason = layers.unavailable()
         if reason is None and target == "auto":
             reason = layers.pointless()
         if reason is not None:
             if target == "auto":
-                table[ALLOWED] = 0
-                provide(target, RUN_JOB)
+                table.allowed = 0
+                provide(target, "run_job")
                 return
             layers.refuse(reason)
         # Loading a cached function that calls parallel code needs the symbols of the running threading layer
         layers.start()
-    if place in (LAUNCHER, RUN_JOB):
-        table[RUN_UNIT] = _part(RUN_UNIT)
-        table[RUN_JOB] = _part(RUN_JOB)
-    table[place] = _part(place)
+    if routine in ("launcher", "run_job"):
+        table.run_tile = _routine("run_tile")
+        table.run_job = _routine("run_job")
+    setattr(table, routine, _routine(routine))
 
 
 def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int:
     """Make sure that a table can run a job, and return the kernel's address."""
     table = tuning.settings.tables[target]
-    place = LAUNCHER if parallel else RUN_JOB
     key = operation, dtype
 
     def compile_kernel() -> None:
@@ -171,19 +158,20 @@ def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int
 
     if key not in _jobs:
         locked(compile_kernel)
-    part = _part_of(operation)
-    if not table[part]:
-        locked(lambda: provide(target, part))
-    if not table[RUN_JOB] or not table[place]:
+    runs_tiles = _tile_routine(operation)
+    if not getattr(table, runs_tiles):
+        locked(lambda: provide(target, runs_tiles))
+    starts = "launcher" if parallel else "run_job"
+    if not table.run_job or not getattr(table, starts):
         if parallel:
             layers.start_here()
-        locked(lambda: provide(target, place))
+        locked(lambda: provide(target, starts))
     return _jobs[key]
 
 
-def _part_of(operation: str) -> int:
-    """Return the part of the driver that an operation's jobs need beside the common ones."""
-    return RUN_FLAT_UNIT if operation in MASKED else RUN_CYCLE_UNIT if operation in SUMMED else RUN_JOB
+def _tile_routine(operation: str) -> str:
+    """Return the routine that runs an operation's tiles, beside the common one."""
+    return "run_bitmask_tile" if operation in MASKED else "run_cyclic_tile" if operation in SUMMED else "run_tile"
 
 
 #: Addresses of the kernels that jobs have used.
@@ -192,19 +180,18 @@ _jobs: dict[tuple[str, np.dtype], int] = {}
 
 def warm(operation: str, dtype: np.dtype) -> None:
     """Compile the kernel of an operation for a type, and the loop that calls it."""
-    locked(lambda: (kernel_address(operation, dtype), _part(LOOP)))
+    locked(lambda: (kernel_address(operation, dtype), _routine("loop")))
 
 
-def warm_driver(operations: Sequence[str]) -> None:
-    """Compile what large arrays need, and what runs the units of some functions."""
+def warm_routines(operations: Sequence[str]) -> None:
+    """Compile what large arrays need, and what runs the tiles of some functions."""
     layers.start_here()
 
     def work() -> None:
         recycler()
         for target in tuning.settings.tables:
-            provide(target, LARGE)
-            for part in {_part_of(operation) for operation in operations}:
-                provide(target, part)
-            provide(target, RUN_JOB if target == "serial" or layers.unavailable() else LAUNCHER)
+            for routine in {"large", *map(_tile_routine, operations)}:
+                provide(target, routine)
+            provide(target, "run_job" if target == "serial" or layers.unavailable() else "launcher")
 
     locked(work)

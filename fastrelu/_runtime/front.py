@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from llvmlite import ir
 
-from .._kernels.records import FROM
+from .._kernels.records import Recycler
 from .._operations import FLOATS, FUNCTIONS, UFUNCS
 from .dtypes import BFLOAT16
 from .native import (
@@ -166,7 +166,8 @@ def _emit_front(module: ir.Module) -> ir.Function:
                     builder, numpy_functions[_MULTIPLY_LIST], WORD, read(first, _SHAPE), read(first, _NDIM, INT)
                 )
                 size = builder.mul(size, itemsize)
-                require(builder.icmp_signed("<", size, read(WORD(settings.recycler.ctypes.data), 8 * FROM)))
+                smallest = WORD(ctypes.addressof(settings.recycler) + Recycler.smallest.offset)
+                require(builder.icmp_signed("<", size, read(smallest, 0)))
             with with_output:
                 require(equal(read(keywords, _TUPLE_SIZE), 1))
                 require(equal(read(keywords, _TUPLE_ITEMS), id(_OUT)))

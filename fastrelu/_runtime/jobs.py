@@ -1,37 +1,25 @@
-"""A job, as the compiled driver reads it: written here, and laid out in `_layout`; and the axes that it needs."""
+"""A job, as compiled code reads it; and the axes that it needs."""
 
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from .._kernels.records import (
-    AXES,
-    AXIS,
-    JOB_HEAD,
-    JOB_ITEMSIZE,
-    JOB_KERNEL,
-    JOB_OPERANDS,
-    JOB_RUN_UNIT,
-    JOB_STREAM,
-    JOB_UNITS,
-)
+from .._kernels.records import Job, job_with
 
 
 def describe(
-    run_unit: int, kernel: int, itemsize: int, streaming: int, extents: Sequence[int], blocks: Sequence[int],
-    addresses: Sequence[int], strides: Sequence[Sequence[int]], units: int | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Return a job over axes of these extents, two at least, of which a unit covers these blocks."""
+    run_tile: int, kernel: int, itemsize: int, streaming: int, extents: Sequence[int], blocks: Sequence[int],
+    addresses: Sequence[int], strides: Sequence[Sequence[int]], tiles: int | None = None, period: int = 0,
+) -> Job:  # fmt: skip
+    """Return a job over axes of these extents, two at least, of which a tile covers these blocks."""
     counts = [-(-extent // block) for extent, block in zip(extents, blocks, strict=True)]
-    head = [0] * JOB_HEAD
-    head[JOB_RUN_UNIT], head[JOB_KERNEL] = run_unit, kernel
-    head[JOB_OPERANDS], head[JOB_ITEMSIZE], head[JOB_STREAM] = len(addresses), itemsize, streaming
-    head[JOB_UNITS], head[AXES] = math.prod(counts) if units is None else units, len(extents)
-    axes = [word for triple in zip(extents, blocks, counts, strict=True) for word in triple]
-    assert len(axes) == AXIS * len(extents)
-    operands = [word for address, row in zip(addresses, strides, strict=True) for word in (address, *row)]
-    return np.array(head + axes + operands, dtype=np.int64)
+    tiles = math.prod(counts) if tiles is None else tiles
+    axes = [
+        (extent, block, count, tuple(row[k] for row in strides))
+        for k, (extent, block, count) in enumerate(zip(extents, blocks, counts, strict=True))
+    ]
+    return job_with(len(axes))(
+        run_tile, kernel, len(addresses), itemsize, streaming, tiles, len(axes), period, tuple(addresses), tuple(axes)
+    )
 
 
 def coalesce(

@@ -7,9 +7,7 @@ import sys
 import threading
 from typing import NoReturn
 
-import numpy as np
-
-from .._kernels.records import ALLOWED, BUSY, LAUNCHER, OWNER, SHARED, TEAMS
+from .._kernels.records import TEAMS, Table
 from . import forks, tuning
 from .native import Lock, flags_kept, thread_ident
 from .numba_import import import_numba
@@ -92,7 +90,7 @@ def _room_for_team() -> bool:
                 "raise the limit (ulimit -u, or the container's limit of processes)"
             )
     if _no_team is not before:
-        tuning.settings.tables["auto"][ALLOWED] = _no_team is None
+        tuning.settings.tables["auto"].allowed = _no_team is None
     return _no_team is None
 
 
@@ -134,15 +132,15 @@ def pointless() -> str | None:
     return "NUMBA_NUM_THREADS is 1" if config.NUMBA_NUM_THREADS == 1 else None
 
 
-def has_room(table: np.ndarray) -> bool:
+def has_room(table: Table) -> bool:
     """Say whether this thread may have a team of threads: it has one, or there is a place for another."""
-    return not table[SHARED] or thread_ident() in table[OWNER : OWNER + TEAMS] or _place(table) is not None
+    return not table.shared or thread_ident() in table.owners[:] or _place(table) is not None
 
 
-def _place(table: np.ndarray) -> int | None:
+def _place(table: Table) -> int | None:
     """Return where this thread can become an owner."""
-    for place in range(OWNER, OWNER + TEAMS):
-        if table[place] in (0, -thread_ident()):
+    for place in range(TEAMS):
+        if table.owners[place] in (0, -thread_ident()):
             return place
     return None
 
@@ -150,14 +148,14 @@ def _place(table: np.ndarray) -> int | None:
 class _Owner:
     """A thread's place among the owners, given back when the thread ends and its local storage goes."""
 
-    def __init__(self, table: np.ndarray, place: int, ident: int) -> None:
+    def __init__(self, table: Table, place: int, ident: int) -> None:
         self.where = table, place, ident
-        table[place] = ident
+        table.owners[place] = ident
 
     def __del__(self) -> None:
         table, place, ident = self.where
-        if table[place] == ident:
-            table[place] = 0
+        if table.owners[place] == ident:
+            table.owners[place] = 0
 
 
 _owning = Lock()  # the end of another _Owner may come while it is held
@@ -169,7 +167,7 @@ def own() -> bool:
         return True
     table, ident = tuning.settings.tables["auto"], thread_ident()
     with _owning:
-        if ident in table[OWNER : OWNER + TEAMS]:
+        if ident in table.owners[:]:
             return True
         place = _place(table)
         if place is None or not _room_for_team():
@@ -216,16 +214,15 @@ def _note_who_forks() -> None:
 def _forget_in_child() -> None:
     global _forked_from_parallel, _owning
     _mine.__dict__.clear()
-    started = any(table[LAUNCHER] for table in tuning.settings.tables.values())
+    started = any(table.launcher for table in tuning.settings.tables.values())
     if started and (layer() != "tbb" or not _forked_from_main):
         _forked_from_parallel = True
     _owning = Lock()
     for table in tuning.settings.tables.values():
-        table[BUSY] = 0  # the thread that had set it is not in this process, nor are the owners
-        table[OWNER : OWNER + TEAMS] = 0
-        table[OWNER] = -thread_ident()
+        table.busy = 0  # the thread that had set it is not in this process, nor are the owners
+        table.owners[:] = [-thread_ident()] + [0] * (TEAMS - 1)
         if _forked_from_parallel:
-            table[ALLOWED] = 0
+            table.allowed = 0
 
 
 forks.before.append(_note_who_forks)

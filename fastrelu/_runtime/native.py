@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -58,6 +59,11 @@ class MethodDef(ctypes.Structure):
 new_function = ctypes.pythonapi.PyCFunction_NewEx
 new_function.restype = ctypes.py_object
 new_function.argtypes = [ctypes.POINTER(MethodDef), ctypes.c_void_p, ctypes.py_object]
+
+
+def field(builder: ir.IRBuilder, record: ir.Value, which: Any) -> ir.Value:
+    """Return a pointer to a field of a record at an address, `which` as in ``Slot.loop``."""
+    return builder.inttoptr(builder.add(record, WORD(which.offset)), WORD.as_pointer())
 
 
 def python_function(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:

@@ -6,17 +6,16 @@ thread, which look themselves up in a list that `forced` writes.
 """
 
 import ctypes
-from typing import Any
 
-from .._kernels.records import FORCE_WORDS, FORCED, NEXT, USES, WHO
+from .._kernels.records import Force
 from . import forks, tuning
 from .native import Lock, keep, thread_ident
 
-_address = {name: table.ctypes.data for name, table in tuning.settings.tables.items()}
+_address = {name: ctypes.addressof(table) for name, table in tuning.settings.tables.items()}
 _name = {address: name for name, address in _address.items()}
-_auto: Any = (ctypes.c_int64 * (FORCED + 1)).from_address(_address["auto"])  # twice as fast as NumPy's words
+_auto = tuning.settings.tables["auto"]
 #: One for each thread that has forced anything, the last one first in the list. Loops may read any of them at any time.
-_forces: dict[int, Any] = {}
+_forces: dict[int, Force] = {}
 _first = 0
 _active = 0
 _lock = Lock()  # a finaliser may call while it is held
@@ -26,8 +25,8 @@ def chosen(target: str | None, name: str = "fastrelu") -> str | None:
     """Return the target of a call whose argument that is, None for the automatic choice; raise for anything else."""
     if target is not None:
         return tuning.check_target(target, f"{name}: target")
-    if _active and (force := _forces.get(thread_ident())) is not None and force[USES]:
-        return _name[force[USES]]
+    if _active and (force := _forces.get(thread_ident())) is not None and force.uses:
+        return _name[force.uses]
     return tuning.settings.target
 
 
@@ -50,29 +49,29 @@ class forced:
         if self._uses:
             self._force = force = _forces.get(thread_ident()) or _new_force()
             with _lock:
-                self._before, force[USES] = force[USES], self._uses
+                self._before, force.uses = force.uses, self._uses
                 if not self._before:
                     _active += 1
-                    _auto[FORCED] = _first
+                    _auto.forced = _first
 
     def __exit__(self, *error: object) -> None:
         global _active
         if self._uses:
             with _lock:
-                self._force[USES] = self._before
+                self._force.uses = self._before
                 if not self._before:
                     _active -= 1
                     if not _active:
-                        _auto[FORCED] = 0
+                        _auto.forced = 0
 
 
-def _new_force() -> Any:
+def _new_force() -> Force:
     global _first
-    force = (ctypes.c_int64 * FORCE_WORDS)()
+    force = Force(who=thread_ident())
     keep(force)
     with _lock:
-        force[WHO], force[NEXT] = thread_ident(), _first
-        _forces[force[WHO]], _first = force, ctypes.addressof(force)
+        force.next = _first
+        _forces[force.who], _first = force, ctypes.addressof(force)
     return force
 
 
@@ -82,9 +81,9 @@ def _forget_other_threads() -> None:
     _lock = Lock()
     for ident, force in _forces.items():
         if ident != thread_ident():
-            force[USES] = 0
-    _active = sum(force[USES] != 0 for force in _forces.values())
-    _auto[FORCED] = _first if _active else 0
+            force.uses = 0
+    _active = sum(force.uses != 0 for force in _forces.values())
+    _auto.forced = _first if _active else 0
 
 
 forks.in_child.append(_forget_other_threads)

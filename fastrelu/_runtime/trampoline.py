@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from .._kernels.records import DONE, INDEX, LOOP
+from .._kernels.records import DONE, Slot
 from . import untraced
-from .native import INT, VOID, WORD, python_function
+from .native import INT, VOID, WORD, field, python_function
 
 #: So often a call asks for what it needs: some three times, and once more for each wish that another thread's call of
 #: the same loop overwrote. Then it asks for an error: a wish that is never met would be repeated for ever.
@@ -26,13 +26,12 @@ def emit(module: ir.Module, prepare: Callable[[int], None]) -> None:
     names = ("start", "look", "call", "compiling", "failed", "again", "done")
     start, look, call, compiling, failed, again, done = map(function.append_basic_block, names)
     builder = ir.IRBuilder(start)
-    words = builder.inttoptr(slot, WORD.as_pointer())
     rounds = builder.alloca(WORD)
     builder.store(WORD(0), rounds)
     builder.branch(look)
 
     builder.position_at_end(look)
-    loop = builder.load_atomic(builder.gep(words, [WORD(LOOP)]), "acquire", 8)
+    loop = builder.load_atomic(field(builder, slot, Slot.loop), "acquire", 8)
     builder.cbranch(builder.icmp_unsigned("==", loop, WORD(0)), compiling, call)
 
     builder.position_at_end(call)
@@ -44,7 +43,7 @@ def emit(module: ir.Module, prepare: Callable[[int], None]) -> None:
     gil = python_function(builder, "PyGILState_Ensure", INT)
     count = builder.add(builder.load(rounds), WORD(1))
     builder.store(count, rounds)
-    index = builder.load(builder.gep(words, [WORD(INDEX)]))
+    index = builder.load(field(builder, slot, Slot.index))
     index = builder.select(builder.icmp_unsigned(">", count, WORD(ROUNDS)), WORD(-1), index)
     number = python_function(builder, "PyLong_FromLongLong", WORD, index)
     result = untraced.call_one(builder, prepare, number)

@@ -1,4 +1,4 @@
-"""Thresholds, and the words in memory from which the compiled loops read them."""
+"""Thresholds, and the records in memory from which compiled code reads them."""
 
 import ctypes
 import os
@@ -6,24 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
-
-from .._kernels.records import (
-    ALLOWED,
-    FROM,
-    IDENT,
-    INSTEAD,
-    LIMIT,
-    MINCORE,
-    NEVER,
-    OWNER,
-    PARALLEL_MIN,
-    RECYCLER_WORDS,
-    SHARED,
-    STREAMING_MIN,
-    TABLE_WORDS,
-    USABLE,
-)
+from .._kernels.records import NEVER, Recycler, Table
 from . import native
 
 TARGETS = ("serial", "parallel", "cuda")
@@ -105,19 +88,18 @@ def _main_thread() -> int:
 
 
 class Settings:
-    """The process-wide choices. ``tables`` mirrors them, one array of words per CPU target, and ``recycler``."""
+    """The process-wide choices. ``tables``, one for each CPU target, and ``recycler`` mirror them."""
 
     def __init__(self) -> None:
-        self.tables = {name: np.zeros(TABLE_WORDS, dtype=np.int64) for name in ("auto", "serial", "parallel")}
+        self.tables = {name: Table() for name in ("auto", "serial", "parallel")}
         for table in self.tables.values():
-            table[ALLOWED] = 1
-            table[IDENT] = ctypes.cast(ctypes.pythonapi.PyThread_get_thread_ident, ctypes.c_void_p).value or 0
-            table[MINCORE] = system_function("mincore")
-            table[OWNER] = -_main_thread()
-        self.tables["auto"][SHARED] = 1
-        self.recycler = np.zeros(RECYCLER_WORDS, dtype=np.int64)
+            table.allowed = 1
+            table.ident = ctypes.cast(ctypes.pythonapi.PyThread_get_thread_ident, ctypes.c_void_p).value or 0
+            table.mincore = system_function("mincore")
+            table.owners[0] = -_main_thread()
+        self.tables["auto"].shared = 1
+        self.recycler = Recycler(usable=system_function("malloc_usable_size"))
         native.keep(*self.tables.values(), self.recycler)
-        self.recycler[USABLE] = system_function("malloc_usable_size")
         self.generation = 0  # of the choices, for whoever keeps what follows from them
         self.target = check_target(os.environ.get("FASTRELU_TARGET") or None, "FASTRELU_TARGET")
         self.parallel_min_bytes = _from_environment("FASTRELU_PARALLEL_MIN_BYTES", DEFAULT_PARALLEL_MIN_BYTES)
@@ -130,14 +112,14 @@ class Settings:
         self.generation += 1
         minimum = {"auto": self.parallel_min_bytes, "serial": NEVER, "parallel": 0}
         instead = self.tables.get(self.target or "auto", self.tables["auto"])
-        self.tables["auto"][INSTEAD] = instead.ctypes.data
+        self.tables["auto"].instead = ctypes.addressof(instead)
         for name, table in self.tables.items():
-            table[PARALLEL_MIN] = min(minimum[name], NEVER)
-            table[STREAMING_MIN] = min(self.streaming_min_bytes, NEVER)
-        possible = self.recycle_bytes >= RECYCLED_FROM and self.recycler[USABLE] != 0
+            table.parallel_min = min(minimum[name], NEVER)
+            table.streaming_min = min(self.streaming_min_bytes, NEVER)
+        possible = self.recycle_bytes >= RECYCLED_FROM and self.recycler.usable != 0
         self.recycled_from = RECYCLED_FROM if possible else NEVER
-        self.recycler[FROM] = self.recycled_from
-        self.recycler[LIMIT] = min(self.recycle_bytes, NEVER)
+        self.recycler.smallest = self.recycled_from
+        self.recycler.limit = min(self.recycle_bytes, NEVER)
 
 
 if sys.maxsize != NEVER:

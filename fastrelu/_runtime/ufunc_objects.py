@@ -1,7 +1,7 @@
 """``numpy.ufunc`` objects from compiled loops, through NumPy's public C-API.
 
-Each ufunc holds for each of its types the same entry point, with a *slot* of its own as `data`: the words from
-which the loop learns its kernel, its thresholds and whether it is compiled yet (`_layout`). NumPy copies nothing
+Each ufunc holds for each of its types the same entry point, with a *slot* of its own as `data`: the record from
+which the loop learns its kernel, its thresholds and whether it is compiled yet. NumPy copies nothing
 of what it is given here, so that all of it is kept.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .._kernels.records import INDEX, ITEMSIZE, OPERANDS, SLOT_WORDS, TABLE
+from .._kernels.records import Slot
 from .._operations import UFUNCS
 from .._versions import needed
 from . import front, native, trampoline, tuning, untraced
@@ -64,14 +64,11 @@ def hidden(function: F) -> F:
 
 def _new_slot(operation: str, dtype: np.dtype) -> int:
     """Return the address of a new slot for a type."""
-    slot = np.zeros(SLOT_WORDS, dtype=np.int64)
-    slot[OPERANDS] = len(UFUNCS[operation].operands) + 1
-    slot[ITEMSIZE] = dtype.itemsize
-    slot[TABLE] = tuning.settings.tables["auto"].ctypes.data
-    slot[INDEX] = len(slots)
+    operands, table = len(UFUNCS[operation].operands) + 1, ctypes.addressof(tuning.settings.tables["auto"])
+    slot = Slot(operands=operands, itemsize=dtype.itemsize, table=table, index=len(slots))
     slots.append((operation, dtype, slot))
     native.keep(slot)
-    return slot.ctypes.data
+    return ctypes.addressof(slot)
 
 
 def make(operation: str, module: str) -> np.ufunc:

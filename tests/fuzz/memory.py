@@ -194,8 +194,8 @@ class Draw:
             "streaming_min_bytes": rng.choice((0, 64, 500, NEVER)),
             "large": rng.choice((9, 9, 256, 1 << 16)),
             "convert": rng.choice((9, 9, 256, NEVER)),
-            "tile": rng.choice((4, 64)),
-            "unit": rng.choice((64, 256, 1 << 16)),
+            "side": rng.choice((4, 64)),
+            "tile": rng.choice((64, 256, 1 << 16)),
             "whole": rng.choice((8, 512)),
             "sums": rng.choice(("small", "tiny", "as they are")),
         }

@@ -34,9 +34,9 @@ def tuned(tuning: dict[str, Any]) -> Iterator[None]:
     wanted = [
         (dispatch, "LARGE_BYTES", tuning["large"]),
         (dispatch, "CONVERT_BYTES", tuning["convert"]),
-        (large, "TILE", tuning["tile"]),
-        (large, "UNIT_BYTES", tuning["unit"]),
-        (bitmask, "UNIT_BYTES", tuning["unit"]),
+        (large, "TILE_SIDE", tuning["side"]),
+        (large, "TILE_BYTES", tuning["tile"]),
+        (bitmask, "TILE_BYTES", tuning["tile"]),
         (bitmask, "WHOLE", tuning["whole"]),
         *((sums, name, value) for name, value in SUMS[tuning["sums"]].items()),
     ]
