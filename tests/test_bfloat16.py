@@ -91,7 +91,7 @@ def test_rounding_is_that_of_the_definition():
 @pytest.mark.parametrize("how", LAYOUTS)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_layouts(name, how, monkeypatch):
-    """As `test_layouts.py` has it for the other types: by NumPy, by the drivers, and by a job of an earlier call."""
+    """As `test_layouts.py` has it for the other types: by NumPy, by a job, and by that of an earlier call."""
     parameters = PARAMETERS[name][0]
     plain = [spread(column, 65 * 67).reshape(65, 67) for column in pairs(name, BFLOAT16)]
     wanted = expected(name, [*plain, *parameters], BFLOAT16)
@@ -253,7 +253,7 @@ def test_the_ufunc(name):
 
 
 def test_methods_of_binary_ufuncs():
-    values = spread(specials(BFLOAT16), TILE_BYTES)  # twice a unit of the threads
+    values = spread(specials(BFLOAT16), TILE_BYTES)  # twice a tile
     values = values[np.isfinite(values)]
     if ml_dtypes.__version__ < "0.6":  # `accumulate` of more, by NumPy's own ufuncs too, ends in a segmentation fault
         values = values[:400]

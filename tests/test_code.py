@@ -96,7 +96,7 @@ def test_compiles_for_aarch64(name, dtype, fresh):
     assert "__extendhfsf2" not in assembly
 
 
-def test_aarch64_driver_uses_its_own_instructions(monkeypatch):
+def test_aarch64_loop_uses_its_own_instructions(monkeypatch):
     from llvmlite import ir
 
     from fastrelu._kernels import intrinsics

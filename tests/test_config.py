@@ -227,7 +227,7 @@ def test_show_config(capsys):
 
 
 @pytest.mark.parametrize("target", [None, "serial", "parallel"])
-def test_a_slope_per_column_goes_to_the_driver(target, monkeypatch):
+def test_a_slope_per_column_becomes_a_job(target, monkeypatch):
     """The slopes are few, so that a look at sizes alone would leave the call to NumPy, which passes row by row."""
     x, slopes = np.ones((300, 300), np.float32), np.linspace(0, 1, 300, dtype=np.float32)
     driven = []

@@ -27,10 +27,10 @@ def layouts(array):
     yield array.astype(array.dtype.newbyteorder("S"))
 
 
-@pytest.fixture(params=["as it is", "drivers for all"])
+@pytest.fixture(params=["as it is", "jobs for all"])
 def ways(request, monkeypatch):
-    """Run as it is, then with the drivers for large arrays serving small ones too."""
-    if request.param == "drivers for all":
+    """Run as it is, then with jobs, which are for large arrays, serving small ones too."""
+    if request.param == "jobs for all":
         monkeypatch.setattr(fastrelu._call.dispatch, "LARGE_BYTES", 1)
         monkeypatch.setattr(fastrelu._call.dispatch, "CONVERT_BYTES", 1)
 
@@ -70,7 +70,7 @@ def no_garbage():
 @pytest.mark.skipif(not GLIBC_X86, reason="the numbers of x86-64 and glibc")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_no_flag_is_new(name, ways, stores, no_garbage):
-    """Nor does one stay behind that NumPy does not look at, as in the driver, which NumPy does not call."""
+    """Nor does one stay behind that NumPy does not look at, as in a job, which NumPy does not start."""
     libm = ctypes.CDLL("libm.so.6")
     every = 0x3D  # invalid, division by zero, overflow, underflow, inexact
     for dtype in ("float32", "float64"):
@@ -132,7 +132,7 @@ with fastrelu.configure(parallel_min_bytes=0, streaming_min_bytes=0):
 
 
 @pytest.mark.skipif(not GLIBC_X86, reason="the numbers of x86-64 and glibc")
-@pytest.mark.parametrize("large", [1, 1 << 16], ids=["drivers for all", "as it is"])
+@pytest.mark.parametrize("large", [1, 1 << 16], ids=["jobs for all", "as it is"])
 def test_no_flag_of_compiling(large, tmp_path):
     """Flags that compiling raises, as importing a module may, are not taken for those of the loop that is compiled."""
     code = COMPILING.replace("{large}", str(large))

@@ -29,7 +29,7 @@ NAMES = re.compile(
 as_strided = np.lib.stride_tricks.as_strided
 
 
-@pytest.fixture(params=["as it is", "parallel", "drivers for all"], autouse=True)
+@pytest.fixture(params=["as it is", "parallel", "jobs for all"], autouse=True)
 def ways(request, monkeypatch):
     """Each call goes through the front door, through the ufunc with a forced target, and through the drivers."""
     if request.param == "as it is":

@@ -39,7 +39,7 @@ SLOPES = [0.01, 1.5, -0.5, 0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, 1e300]
 
 @pytest.fixture(autouse=True)
 def _threads_for_all(monkeypatch):
-    """Send small arrays to threads too, in as many units as the mask has bytes, or sixteen."""
+    """Send small arrays to threads too, in as many tiles as the mask has bytes, or sixteen."""
     monkeypatch.setattr(bitmask, "WHOLE", 8)
     with fastrelu.configure(parallel_min_bytes=64):
         yield
@@ -146,14 +146,14 @@ def test_sizes(name, dtype, target, stores):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", NAMES)
-def test_units(name, dtype, stores, monkeypatch):
-    """Sizes around the units that threads take."""
-    unit = TILE_BYTES // np.dtype(dtype).itemsize
+def test_tiles(name, dtype, stores, monkeypatch):
+    """Sizes around the tiles that threads take."""
+    tile = TILE_BYTES // np.dtype(dtype).itemsize
     whole, slope = 512, slopes(name)
     monkeypatch.setattr(bitmask, "WHOLE", whole)
-    sizes = [n + k for n in (whole, 2 * whole, EVEN * whole, 2 * EVEN * whole, EVEN * unit) for k in (-1, 0, 1)]
+    sizes = [n + k for n in (whole, 2 * whole, EVEN * whole, 2 * EVEN * whole, EVEN * tile) for k in (-1, 0, 1)]
     if dtype == "float64":
-        sizes.append(EVEN * unit * BITMASK_STREAMED + 7)
+        sizes.append(EVEN * tile * BITMASK_STREAMED + 7)
     pattern = operands(name, dtype, 61 * 61)
     one = wanted_of(name, pattern, slope, dtype)
     for n in sizes:

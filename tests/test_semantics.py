@@ -36,15 +36,15 @@ def test_special_values(name, dtype, target, stores):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_sizes(name, dtype, target, stores):
     """Pieces begin and end anywhere: sizes around vectors and around the units that threads take."""
-    unit = TILE_BYTES // np.dtype(dtype).itemsize
+    tile = TILE_BYTES // np.dtype(dtype).itemsize
     parameters = PARAMETERS[name][-1]
     pattern = pairs(name, dtype)
-    largest = 3 * unit + 7
+    largest = 3 * tile + 7
     data = [spread(column, largest) for column in pattern]
     period = max(61, pattern[0].size) | 1
     one = expected(name, [*(column[:period] for column in data), *parameters], dtype)
     wanted = np.resize(one, largest)
-    for n in [*SIZES, unit - 1, unit, unit + 1, 2 * unit, largest]:
+    for n in [*SIZES, tile - 1, tile, tile + 1, 2 * tile, largest]:
         for offset in (0, 1):  # both a 64-byte aligned output and one that is not
             out = np.full(n + 2, 42, dtype)[offset : offset + n]
             arguments = [column[:n] for column in data]

@@ -19,7 +19,7 @@ from . import containers, errors, job_cache
 from . import large as _large
 from .executors import executor
 
-#: Bytes of output from which a call that NumPy would cut up goes to the driver, whose own 10 us (60 to 100 the first
+#: Bytes of output from which a call that NumPy would cut up becomes a job, whose own 10 us (60 to 100 the first
 #: time) it must outweigh.
 LARGE_BYTES = 1 << 16
 #: Bytes of output from which conversions run on threads of Python. At 16 MB two of them took 0.90 of the time of one
@@ -31,7 +31,7 @@ CONVERT_BYTES = 1 << 24
 class Plan(NamedTuple):
     """How one call will run."""
 
-    path: str  # "ufunc", "driver", "convert", "override", "device" or "host to device"
+    path: str  # "ufunc", "job", "convert", "override", "device" or "host to device"
     target: str
     store: str = "plain"
     refused: Mapping[str, str] = MappingProxyType({})
@@ -98,7 +98,7 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         with targets.forced(todo.table):
             return containers.call(name, ufuncs.of(name), operands, todo.table, options)
     try:
-        if todo.path == "driver":
+        if todo.path == "job":
             assert todo.dtype is not None
             return _large.run(name, todo.operands, out, todo.dtype, todo.table, key)
         if todo.path == "convert":
@@ -267,7 +267,7 @@ def _plan_host(
     elif kwargs:
         obstacle = f"with {', '.join(kwargs)}=, NumPy passes this call in pieces of at most 8,192 elements"
     elif of_type and nbytes >= LARGE_BYTES:
-        path = "driver"
+        path = "job"
         streaming = streaming and (out is None or bool(out.flags.c_contiguous or out.flags.f_contiguous))
     elif parallel and nbytes >= CONVERT_BYTES and not _overlapping(arrays, out) and not layers.unavailable():
         path, streaming = "convert", False

@@ -70,7 +70,7 @@ class Pass:
     def explain(self) -> Explanation:
         """Say where it would run."""
         nbytes = self.views[0].size * self.dtype.itemsize
-        refused = reasons(self.target, self.parallel, self.streaming, "", "driver", nbytes)
+        refused = reasons(self.target, self.parallel, self.streaming, "", "job", nbytes)
         where = "parallel" if self.parallel or self.target == "parallel" else "serial"
         store = "streaming" if self.streaming else "plain"
         return Explanation(where, store, {key: why for key, why in refused.items() if key not in (where, store)})

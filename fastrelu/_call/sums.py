@@ -1,7 +1,7 @@
 """Sums per unit in one pass: how many elements were positive, and the gradient of the slope.
 
-What is summed is in `_formulas`, and the kernels are in `_sum_kernels`. Here is how a call becomes jobs. Each piece of
-work has sums of its own, which are added in one order, so that the result does not depend on the number of threads.
+What is summed is in `_formulas`, and the kernels are in `_kernels/sums.py`. Here is how a call becomes jobs. Each tile
+has sums of its own, which are added in one order, so that the result does not depend on the number of threads.
 """
 
 import math
@@ -22,7 +22,7 @@ from .single_pass import Pass, apart
 CYCLE_BYTES, PANEL_BYTES = 1 << 20, 1 << 14
 #: Rows that at least share a row of sums, which is then a small part of the memory that the pass moves.
 FEWEST_ROWS = 64
-#: Bytes of data in a piece of work, which has sums of its own.
+#: Bytes of data in a tile, which has sums of its own.
 PIECE_BYTES = 1 << 20
 #: Shorter runs behind a unit have a sum for each of their elements.
 SHORT = 64

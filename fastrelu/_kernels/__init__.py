@@ -1,1 +1,1 @@
-"""All that Numba compiles into the cache: kernels, the loop around them, and the words that they read."""
+"""All that Numba compiles into the cache: kernels, the loop around them, and the records that they read."""

@@ -1,4 +1,4 @@
-"""bfloat16 in the CPU kernels: stored as 16 bits, computed as float32, rounded once; the sibling of `_half`.
+"""bfloat16 in the CPU kernels: stored as 16 bits, computed as float32, rounded once; the sibling of `float16`.
 
 A bfloat16 is the upper half of a float32, so that widening is a shift. Rounding is integer arithmetic too, which every
 vector unit has: the instruction made for it (``vcvtneps2bf16`` of AVX512_BF16, LLVM's ``fptrunc`` where it is there)

@@ -7,7 +7,7 @@ A kernel holds a few copies of one loop, and picks by stride:
 3. any strides, in order: what is left, and the only one that is right for partly overlapping operands.
 """
 
-from .._operations import DATA, OPERATIONS
+from .._operations import ROWS
 from . import bfloat16
 from .emit import (
     Element,
@@ -82,18 +82,18 @@ def _streaming_loop(builder, element, formula, operands, steps, n):
 def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     """Emit the kernel's body: load the operands' addresses and strides, choose a loop, run it."""
     element = Element(context, dtype)
-    names = OPERATIONS[name]
-    elements = [element] * (len(names) + 1)
-    data = [k for k, operand in enumerate(names) if operand in DATA] + [len(names)]
-    parameters = [k for k, operand in enumerate(names) if operand not in DATA]
-    formula = compiled(context, name, element.computes, *[element.computes] * len(names))
-    operands = [read_pointer(builder, pointers, k) for k in range(len(names) + 1)]
-    steps = [read_word(builder, strides, k) for k in range(len(names) + 1)]
-    unit = WORD(element.size)
+    row = ROWS[name]
+    output = len(row.operands)
+    elements = [element] * (output + 1)
+    data, parameters = [*range(len(row.data)), output], range(len(row.data), output)
+    formula = compiled(context, name, element.computes, *[element.computes] * output)
+    operands = [read_pointer(builder, pointers, k) for k in range(output + 1)]
+    steps = [read_word(builder, strides, k) for k in range(output + 1)]
+    size = WORD(element.size)
 
     def overlaps(k):
         """Input k and the output share memory without being the same array."""
-        length = builder.mul(n, unit)
+        length = builder.mul(n, size)
         apart = builder.sub(*(builder.ptrtoint(operands[which], WORD) for which in (-1, k)))
         # unsigned: a negative distance is a huge one
         after = builder.icmp_unsigned("<", builder.sub(apart, WORD(1)), builder.sub(length, WORD(1)))
@@ -104,22 +104,22 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
         dense = equal(builder, [steps[k] for k in which], element.size)
         return dense + [builder.not_(overlaps(k)) for k in which[:-1]]
 
-    def simd(values, units):
-        kind, compute, steps, count = element, formula, units, n
+    def simd(values, sizes):
+        kind, compute, steps, count = element, formula, sizes, n
         if element.narrow is bfloat16:
             kind, compute, count = _Pair(), _on_pairs(formula), builder.lshr(n, WORD(1))
-            steps = [None if step is None else WORD(_Pair.size) for step in units]
+            steps = [None if step is None else WORD(_Pair.size) for step in sizes]
 
         def run(streamed):
             if streamed:
                 _streaming_loop(builder, kind, compute, values, steps, count)
                 return
-            loop(builder, [kind] * len(units), compute, values, steps, count, independent=True)
+            loop(builder, [kind] * len(sizes), compute, values, steps, count, independent=True)
             if element.narrow is bfloat16:
                 odd = builder.and_(n, WORD(1))
-                last = builder.mul(builder.sub(n, odd), unit)
-                ends = [v if s is None else builder.gep(v, [last]) for v, s in zip(values, units, strict=True)]
-                loop(builder, elements, formula, ends, units, odd, independent=False)
+                last = builder.mul(builder.sub(n, odd), size)
+                ends = [v if s is None else builder.gep(v, [last]) for v, s in zip(values, sizes, strict=True)]
+                loop(builder, elements, formula, ends, sizes, odd, independent=False)
 
         either(builder, builder.icmp_signed("!=", streaming, WORD(0)), run)
 
@@ -127,13 +127,13 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     with builder.if_else(all_of(builder, contiguous(data) + scalar)) as (fast, rest):
         with fast:
             values = [element.load(builder, op) if k in parameters else op for k, op in enumerate(operands)]
-            simd(values, [None if k in parameters else unit for k in range(len(values))])
+            simd(values, [None if k in parameters else size for k in range(len(values))])
         with rest:
             if not parameters:
                 loop(builder, elements, formula, operands, steps, n, independent=False)
             else:
                 with builder.if_else(all_of(builder, contiguous([*range(len(operands))]))) as (all_arrays, in_order):
                     with all_arrays:
-                        simd(operands, [unit] * len(operands))
+                        simd(operands, [size] * len(operands))
                     with in_order:
                         loop(builder, elements, formula, operands, steps, n, independent=False)

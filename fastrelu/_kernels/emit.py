@@ -173,9 +173,9 @@ def to_first_line(builder, element, out, n, wanted):
 
     None, if they are not streamed; and elements that straddle lines are not.
     """
-    ahead, unit = builder.and_(builder.neg(builder.ptrtoint(out, WORD)), WORD(LINE - 1)), WORD(element.size)
-    streamed = builder.and_(wanted, builder.icmp_unsigned("==", builder.urem(ahead, unit), WORD(0)))
-    head = builder.select(streamed, builder.udiv(ahead, unit), WORD(0))
+    ahead, size = builder.and_(builder.neg(builder.ptrtoint(out, WORD)), WORD(LINE - 1)), WORD(element.size)
+    streamed = builder.and_(wanted, builder.icmp_unsigned("==", builder.urem(ahead, size), WORD(0)))
+    head = builder.select(streamed, builder.udiv(ahead, size), WORD(0))
     return streamed, builder.select(builder.icmp_signed("<", head, n), head, n)
 
 

@@ -5,7 +5,7 @@ sums' stride is 0, else one for each element. Where it is `CYCLE`, those begin w
 after the number of columns that stand behind the pointers, so that one contiguous stream runs over all rows: rows of
 512 elements one by one took 2.6 times as long, for their ends.
 
-Counts are of int32, which a piece of work cannot overflow and which take half of the L1 cache that int64 would. Sums of
+Counts are of int32, which a tile cannot overflow and which take half of the L1 cache that int64 would. Sums of
 float16 and float32 are of float64, whose rounding disappears in that of the result. A sum of float64 is two: the sum,
 and what rounding has lost of it (Knuth's two-sum), so that the error does not grow with the number of terms.
 """
@@ -13,7 +13,7 @@ and what rounding has lost of it (Knuth's two-sum), so that the error does not g
 from llvmlite import ir
 from numba.core import types
 
-from .._operations import DATA, OPERATIONS, SUMMED, WRITTEN, sums_of
+from .._operations import ROWS
 from .emit import (
     Element,
     all_of,
@@ -42,19 +42,19 @@ def _two_sum(builder, total, lost, term):
 
 def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     number = Element(context, dtype)
-    names, operation = SUMMED[name], WRITTEN.get(name)
-    sums = [Element(context, kind) for kind in sums_of(name, dtype)]
-    inputs, places, writes = len(names), len(names) + len(sums), operation is not None
-    lanes, unit, sum_size = LINE // number.size, WORD(number.size), WORD(sums[0].size)
+    row = ROWS[name]
+    sums = [Element(context, kind) for kind in row.dtypes_of_sums(dtype)]
+    inputs, places, writes = len(row.operands), len(row.operands) + len(sums), row.writes_result
+    lanes, size, sum_size = LINE // number.size, WORD(number.size), WORD(sums[0].size)
     elements = [number] * inputs + sums + [number] * writes
-    parameters = [k for k, operand in enumerate(names) if operand not in DATA]
+    parameters = range(len(row.data), inputs)
 
     bases = [read_pointer(builder, pointers, k) for k in range(len(elements))]
     steps = [read_word(builder, strides, k) for k in range(len(elements))]
     add, join = _addition(context, number, sums)
     if writes:
-        arity = len(OPERATIONS[operation])
-        plain = compiled(context, operation, number.computes, *[number.computes] * arity)
+        arity = len(ROWS[row.like].operands)
+        plain = compiled(context, row.formula, number.computes, *[number.computes] * arity)
 
     def formula(builder, values):
         """Return the new sums and the output, from the operands and the sums."""
@@ -101,8 +101,8 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     def by_lines(start, count, values, targets, streamed):
         """Emit so many lines of contiguous data; `targets` are the sums of a line, or None for those of the columns."""
         with counted(builder, count, unrolled=False) as (k, _):
-            here = builder.add(builder.mul(start, unit), builder.mul(k, WORD(LINE)))
-            sources, source_steps = [builder.gep(base, [here]) for base in bases[:inputs]], [unit] * inputs
+            here = builder.add(builder.mul(start, size), builder.mul(k, WORD(LINE)))
+            sources, source_steps = [builder.gep(base, [here]) for base in bases[:inputs]], [size] * inputs
             if values is not None:
                 for j, value in zip(parameters, values, strict=True):
                     sources[j], source_steps[j] = value, None
@@ -112,7 +112,7 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
                 into = [builder.gep(base, [moved]) for base in bases[inputs:places]]
             loop(
                 builder, elements[:places] + elements[inputs:], formula, [*sources, *into, *into, *[buffer] * writes],
-                [*source_steps, *[sum_size] * (2 * len(sums)), *[unit] * writes], WORD(lanes),
+                [*source_steps, *[sum_size] * (2 * len(sums)), *[size] * writes], WORD(lanes),
                 independent=True, outputs=len(sums) + writes,
             )  # fmt: skip
             if writes:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .._kernels.records import LAUNCHER, OWNER, WISHES, Slot
-from .._operations import MASKED, SUMMED
+from .._operations import ROWS
 from .._versions import needed
 from . import interpreted, layers, numba_import, targets, threads, tuning
 from .native import flags_kept, keep
@@ -40,9 +40,9 @@ def kernel(operation: str, dtype: np.dtype) -> Any:
         from .._kernels import emit
         from .code_cache import compile_cfunc
 
-        if operation in MASKED:
+        if ROWS[operation].has_bitmask:
             from .._kernels.bitmask import body
-        elif operation in SUMMED:
+        elif ROWS[operation].sums:
             from .._kernels.sums import body
         else:
             from .._kernels.elementwise import body
@@ -171,7 +171,8 @@ def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int
 
 def _tile_routine(operation: str) -> str:
     """Return the routine that runs an operation's tiles, beside the common one."""
-    return "run_bitmask_tile" if operation in MASKED else "run_cyclic_tile" if operation in SUMMED else "run_tile"
+    row = ROWS[operation]
+    return "run_bitmask_tile" if row.has_bitmask else "run_cyclic_tile" if row.sums else "run_tile"
 
 
 #: Addresses of the kernels that jobs have used.

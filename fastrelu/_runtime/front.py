@@ -161,7 +161,7 @@ def _emit_front(module: ir.Module) -> ir.Function:
     with builder.if_else(equal(in_place, 0)) as (new, over):
         with new, builder.if_else(equal(keywords, 0)) as (without, with_output):
             with without:
-                # A large new output is for `_outputs` to allocate
+                # A large new output is for `allocation` to make
                 size = call(
                     builder, numpy_functions[_MULTIPLY_LIST], WORD, read(first, _SHAPE), read(first, _NDIM, INT)
                 )

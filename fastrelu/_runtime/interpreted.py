@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from .._kernels.records import DONE
-from .._operations import OPERATIONS
+from .._operations import ROWS
 from . import native as _native
 
 _loop_type = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_size_t] * 4)
@@ -44,7 +44,7 @@ def _formula(operation: str) -> Callable[..., Any]:
 
 def loop(operation: str, dtype: np.dtype) -> int:
     """Return the address of a loop for an operation and a type, which stays."""
-    formula, count = _formula(operation), len(OPERATIONS[operation]) + 1
+    formula, count = _formula(operation), len(ROWS[operation].operands) + 1
     narrow = dtype.itemsize == 2 and dtype.kind not in "iu"
     computed = np.dtype(np.float32) if narrow else dtype
     words, memory = ctypes.POINTER(ctypes.c_int64), cast(Any, ctypes.c_char * dtype.itemsize)
