@@ -322,7 +322,7 @@ def _torch() -> Provider:
         (LB, "inplace"): "aten.leaky_relu_backward.grad_input(tg, tx, slope, False, grad_input=tg)",
     }  # fmt: skip
     return Provider(
-        "torch", "peer", code | _without_mask(code, BACKWARD),
+        "torch", "peer", code | _without_mask(code, (RB, LB)),
         {
             "torch": torch, "F": module("torch.nn.functional"), "aten": lambda names: torch(names).ops.aten,
             "tx": tensor("x"), "tg": tensor("grad"), "tout": tensor("out"), "tzero": tensor("zero"),

@@ -69,12 +69,19 @@ def _not_positive(builder, bits, sign, infinity):
     return builder.and_(negative_or_zero, builder.icmp_unsigned("<=", bits, bits.type(sign | infinity)))
 
 
+def _not_negative(builder, bits, sign, infinity):
+    return builder.or_(_positive(builder, bits, sign, infinity), _zero(builder, bits, sign, infinity))
+
+
 #: What ``x - y`` is where the comparison holds.
-_COMPARISONS = {operator.lt: _negative, operator.gt: _positive, operator.eq: _zero, operator.le: _not_positive}
+_COMPARISONS = {
+    operator.lt: _negative, operator.gt: _positive, operator.eq: _zero, operator.le: _not_positive,
+    operator.ge: _not_negative,
+}  # fmt: skip
 
 
 def _compare(test, context, builder, sig, args):
-    """Test ``x - y``: formulas compare with the constant 0 alone, and subtracting that LLVM leaves out."""
+    """Test ``x - y``. Our formulas compare with the constant 0, and subtracting that LLVM leaves out."""
     width = sig.args[0].kind.bitwidth
     sign = 1 << width - 1
     bits = builder.bitcast(builder.fsub(*args), ir.IntType(width))
