@@ -148,15 +148,8 @@ def _broadcast(name: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, .
         raise ValueError(f"{name}: {listed} do not broadcast to one shape") from None
 
 
-def check_out(name: str, out: Any, shape: tuple[int, ...]) -> None:
-    """Raise what an output in host memory deserves that a result of a shape cannot go to. It may be larger."""
-    check_shape(name, out.shape, shape)
-    if not out.flags.writeable:
-        raise ValueError(f"{name}: out is read-only")
-
-
 def check_shape(name: str, into: tuple[int, ...], shape: tuple[int, ...]) -> None:
-    """Raise ValueError if a result of a shape does not broadcast into an output."""
+    """Raise ValueError if a result of a shape does not broadcast into an output, which may be larger."""
     try:
         fits = np.broadcast_shapes(shape, into) == into
     except ValueError:
@@ -203,7 +196,9 @@ def check_call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str
     if all(np.ndim(value) <= 32 for value in arguments.values()):  # NumPy's own function for it knows no more axes
         shape = check_shapes(name, arguments)
         if out is not None:
-            check_out(name, out, shape)
+            check_shape(name, out.shape, shape)
+            if not out.flags.writeable:
+                raise ValueError(f"{name}: out is read-only")
     if kwargs.get("dtype") is not None:
         try:
             np.dtype(kwargs["dtype"])

@@ -20,12 +20,10 @@ KEPT = 1024
 
 Key = tuple[Any, ...]
 
-_job_type = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-
 
 @functools.cache
 def _runner(address: int) -> Any:
-    return _job_type(address)
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(address)
 
 
 def start(job: Job, table: Table, parallel: bool) -> None:

@@ -20,15 +20,9 @@ from . import native as _native
 _loop_type = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_size_t] * 4)
 
 
-def _code_of_formulas() -> types.CodeType | None:
-    """Return the code of a module that imports Numba, without running it; None where its loader has none."""
-    source: Any = importlib.util.find_spec("fastrelu._formulas")
-    get_code = getattr(source.loader, "get_code", lambda name: None)
-    code: types.CodeType | None = get_code(source.name)
-    return code
-
-
-_code = _code_of_formulas()
+_source: Any = importlib.util.find_spec("fastrelu._formulas")
+#: The code of a module that imports Numba, which is not run here; None where its loader has none.
+_code: types.CodeType | None = getattr(_source.loader, "get_code", lambda name: None)(_source.name)
 
 
 def _formula(operation: str) -> Callable[..., Any]:

@@ -1,10 +1,9 @@
 """Threads of ours: started with enough stack, to do what the calling thread should not."""
 
-import contextlib
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import forks
@@ -19,26 +18,18 @@ STACK_BYTES = 8 << 20
 _starting = Lock()
 
 
-@contextlib.contextmanager
-def own_stack() -> Iterator[None]:
-    """Give threads that are started in here a stack of our size; the program's own may be many and small."""
-    with _starting:
-        before = threading.stack_size(STACK_BYTES)
-        try:
-            yield
-        finally:
-            threading.stack_size(before)
-
-
 def started(name: str, function: Callable[..., object], *args: Any) -> bool:
     """Run a function in a thread of ours; return False where no thread can be started any more."""
     if sys.is_finalizing():  # Python 3.11 would wait for ever for the thread to begin
         return False
-    try:
-        with own_stack():
+    with _starting:
+        before = threading.stack_size(STACK_BYTES)  # the program's own threads may be many, and have little
+        try:
             threading.Thread(target=function, name=name, args=args).start()
-    except RuntimeError:  # a limit of the system, or the interpreter is shutting down
-        return False
+        except RuntimeError:  # a limit of the system, or the interpreter is shutting down
+            return False
+        finally:
+            threading.stack_size(before)
     return True
 
 
