@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import fastrelu
+from fastrelu._operations import FLOATS, ROWS
 
 FUNCTIONS = [
     name
@@ -210,7 +211,7 @@ def test_unknown_keyword(name, keyword):
     operation = name.removesuffix("_")
     twin = f"{operation}_(" if f"{operation}_" in FUNCTIONS else "no twin"
     known = parameters(name)
-    slope = "negative_slope" if "negative_slope" in known or operation.startswith("relu") else "accepted"
+    slope = "negative_slope" if "negative_slope" in known or f"leaky_{operation}" in FUNCTIONS else "accepted"
     words = {"inplace": twin, "alpha": slope, "slope": slope, "x": "positional", "input": "positional"}
     word = words.get(keyword, "accepted")
     data = [good(argument) for argument in known if known[argument].kind is inspect.Parameter.POSITIONAL_ONLY]
@@ -248,7 +249,7 @@ def test_a_twin_names_its_first_argument(name):
     """Where it cannot be written to: read-only, of integers, or smaller than the result."""
     first = next(iter(parameters(name)))
     refused(name, ValueError, [f"{name}: {first} is read-only"], **{first: read_only(good(first))})
-    if not name.startswith(("relu_with", "relu_")) or "backward" in name or "grad" in name:
+    if len(ROWS[name.removesuffix("_")].typecodes) == len(FLOATS):
         ints = np.ones(SHAPE, int)
         refused(name, TypeError, [f"{name}: {first} is of dtype int64", "float64"], **{first: ints})
     if "ufunc_kwargs" in parameters(name) and "negative_slope" in parameters(name):
