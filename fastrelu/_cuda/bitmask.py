@@ -12,10 +12,10 @@ from .._call.job_cache import Key
 from .._operations import MASKED
 from .._runtime.jobs import coalesce
 from . import dtypes, launch_cache, passes, settings
-from .access import VECTOR_BYTES
 from .bitmask_kernels import MaskSpec
 from .elementwise import _limit, _number, contiguous_roles, of_role, write_apart
 from .grids import broadcast, flat_grid
+from .settings import VECTOR_BYTES
 from .staging import Part, flat, stream_through
 from .view import View
 

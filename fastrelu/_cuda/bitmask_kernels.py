@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .access import applier, compute_type, loader, packer, storer, unpacker, unraveler
+from .access import applier, loader, packer, storer, unpacker, unraveler
+from .dtypes import compute_type
 from .kernels import Spec
 from .numba_cuda import cuda, types
 
@@ -82,7 +83,7 @@ def _masked(spec):
     uniform = spec.of_role("uniform")
     load_uniforms = loader(uniform, spec.loop, (1,) * len(uniform), 1)
     load_byte, store_byte = loader(("B",), "q", (1,), 1), storer("B", "q", 1, 1)
-    find = unraveler(len(arrays) + 1, spec.axes)
+    find = unraveler(len(arrays) + 1)
     last, inner, several = len(arrays), spec.axes - 1, spec.axes > 1
 
     def masked(places, out, mask, mask_step, n, shape, strides, steps, uniforms, scalars):

@@ -1,10 +1,11 @@
-"""Which loop a call uses: NumPy's own rules, remembered."""
+"""Types: their characters, which kernels know them by, and which loop a call uses: NumPy's own rules, remembered."""
 
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numba.np.numpy_support import from_dtype
 
 from .. import ufuncs
 from .._runtime.dtypes import BFLOAT16, spelled_out, strong
@@ -22,6 +23,28 @@ def code_of(dtype: np.dtype) -> str | None:
     if BFLOAT16 is not None and dtype == BFLOAT16:  # to NumPy, float64 is equal to None
         return "E"
     return _CODES.get(f"{dtype.kind}{dtype.itemsize}") if dtype.isnative else None
+
+
+def code(dtype: np.dtype) -> str:
+    """Return the type character of a type with a loop."""
+    found = code_of(dtype)
+    assert found is not None
+    return found
+
+
+def memory_dtype(code: str) -> np.dtype:
+    """Return the dtype of a type character as it lies in memory: bfloat16, "E", as its bits."""
+    return np.dtype("H" if code == "E" else code)
+
+
+def compute_dtype(code: str) -> np.dtype:
+    """Return the dtype in which an operation of a type computes: the narrow floats in float32."""
+    return np.dtype("f" if code in "eE" else code)
+
+
+def compute_type(code: str) -> Any:
+    """Return the same as a Numba type."""
+    return from_dtype(compute_dtype(code))
 
 
 @functools.lru_cache(maxsize=4096)

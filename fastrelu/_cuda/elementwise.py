@@ -10,11 +10,11 @@ from .._arrays import classify
 from .._operations import DATA, OPERATIONS
 from .._runtime.jobs import coalesce
 from . import cuda_driver, dtypes, launch_cache, libraries, settings
-from .access import VECTOR_BYTES
 from .arguments import check_aligned, check_writable, in_order, new, operand, overlaps, place, the_library
 from .grids import MAX_AXES, Grid, broadcast, flat_grid, row_grid
 from .kernels import Spec
 from .numba_cuda import SIMULATED
+from .settings import VECTOR_BYTES
 from .view import View
 
 #: Keyword arguments of NumPy's ufuncs that have a meaning here.

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .access import VECTOR_BYTES, applier, compute_type, loader, memory_dtype, mover, storer, unraveler
+from .access import applier, loader, mover, storer, unraveler
+from .dtypes import compute_type, memory_dtype
 from .numba_cuda import cuda, types
+from .settings import VECTOR_BYTES
 
 
 class Spec(NamedTuple):
@@ -126,7 +128,7 @@ def _strided(spec):
     load, apply, store = _batch(spec, lanes, spec.loads)
     load_one, apply_one, store_one = _batch(spec, lanes, 1)
     load_mask = loader(("?",), "?", (1,), 1)
-    start_of_row = unraveler(operands, spec.axes - 1)
+    start_of_row = unraveler(operands)
     along = mover(operands)
     count, masked, last, before_last = spec.loads, spec.masked, operands - 1, operands - 2
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from . import settings
-from .access import VECTOR_BYTES
 from .grids import Grid
 from .launcher import Prepared, Spec, prepared
+from .settings import VECTOR_BYTES
 from .view import View
 
 #: Plans at most, and launches of one; arrays of more axes than a kernel has may take thousands.

@@ -22,12 +22,12 @@ from .._operations import DATA, OPERATIONS
 from . import NOT_QUICK, cuda_driver, libraries
 from . import dtypes as _types
 from . import settings as _settings
-from .access import VECTOR_BYTES
 from .elementwise import _number, contiguous_grid
 from .grids import Grid
 from .kernels import Spec
 from .launcher import Prepared, prepared
 from .numba_cuda import SIMULATED
+from .settings import VECTOR_BYTES
 
 #: Address, number of elements, dtype and device of an array; None for one that is not plain.
 _Facts = tuple[int, int, np.dtype, int] | None

@@ -31,6 +31,8 @@ def of_launches() -> tuple[int, ...]:
     return BLOCK, VECTORS, MAX_BLOCKS, FILL
 
 
+#: Bytes of one vector access, the widest that every supported GPU has.
+VECTOR_BYTES = 16
 #: What the hardware allows in a grid's first dimension.
 GRID_LIMIT = (1 << 31) - 1
 

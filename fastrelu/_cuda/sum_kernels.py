@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._operations import OPERATIONS, WRITTEN
-from .access import adder, applier, closer, compute_dtype, compute_type, gatherer, loader, scatterer, spotter, storer
+from .access import adder, applier, closer, gatherer, loader, scatterer, spotter, storer
+from .dtypes import compute_dtype, compute_type
 from .kernels import Spec, _order
 from .numba_cuda import SIMULATED, cuda, types
 
@@ -76,7 +77,7 @@ def _summed(spec):
 
     def batch(count):
         """Return how `count` accesses find their places, load, and write."""
-        ways = spotter(operands, spec.axes, count), gatherer(arrays, spec.loop, spec.lanes, count)
+        ways = spotter(operands, count), gatherer(arrays, spec.loop, spec.lanes, count)
         if not writes:
             return *ways, None, None
         operation = WRITTEN[spec.name]

@@ -11,13 +11,13 @@ from .._call import sums as _sums
 from .._operations import SUMMED, WRITTEN
 from .._runtime.jobs import coalesce
 from . import passes, settings
-from .access import VECTOR_BYTES
 from .arguments import new
 from .bitmask import _code
 from .elementwise import _limit, _number, vector_lanes, write_apart
 from .grids import broadcast, flat_grid
 from .launcher import prepared
 from .numba_cuda import cuda
+from .settings import VECTOR_BYTES
 from .sum_kernels import SUM_BYTES, SumSpec
 from .view import View
 

@@ -84,10 +84,10 @@ def test_dlpack():
 
 def test_nan_of_the_hardware_stays_nan():
     """NVIDIA's is all ones, which rounding would carry into the sign: 0x8000 is a zero."""
-    from fastrelu._cuda import access
+    from fastrelu._cuda import simulator
 
     ones = np.array([0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F810000], np.uint32).view(np.float32)
-    assert access._to_memory(ones, "E").tolist() == [0x7FFF, 0xFFFF, 0x7FC0, 0x7F81]
+    assert simulator.to_memory(ones, "E").tolist() == [0x7FFF, 0xFFFF, 0x7FC0, 0x7F81]
     assert (
         _cuda.call("relu", [to_device(np.array([0x7F81], np.uint16).view(BFLOAT16))], None, None, {})
         .copy_to_host()

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'fastrelu[cuda13]'")
 
-from fastrelu._cuda.access import memory_dtype
 from fastrelu._cuda.bitmask_kernels import MaskSpec
+from fastrelu._cuda.dtypes import memory_dtype
 from fastrelu._cuda.kernels import Spec
 from fastrelu._cuda.numba_cuda import cuda, types
 from fastrelu._cuda.sum_kernels import SumSpec
