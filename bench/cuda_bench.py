@@ -41,7 +41,7 @@ from cuda_measure import (
 )
 
 import fastrelu
-from fastrelu import _cuda
+from fastrelu._cuda import executor
 
 DTYPES = ("float32", "float16", *(["bfloat16"] if ml_dtypes else []))
 #: What matters most comes first.
@@ -235,9 +235,10 @@ def calls_of_ours(
 
 def ordinary_launch(x: Operand, y: Operand) -> Callable[[], object]:
     """Return the launch of the same kernel as Numba's users do it, but that arrays would cost more than addresses."""
-    from fastrelu._cuda.kernels import Spec, kernel
+    from fastrelu._cuda.elementwise_kernels import ElementwiseSpec
+    from fastrelu._cuda.specs import kernel
 
-    compiled = kernel(Spec("relu", "f", ("array",), ("f",), "f", 1))
+    compiled = kernel(ElementwiseSpec("relu", "f", ("array",), ("f",), "f", 1))
     return lambda: compiled[1, 256]((x.start,), y.start, 1024, 0, (), ())
 
 
@@ -313,7 +314,7 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := [each for each in given.operations if each not in OPERATIONS]:
         parser.error(f"no such operation: {', '.join(unknown)}")
-    if reason := _cuda.unavailable():
+    if reason := executor.unavailable():
         print(f"cuda_bench: {reason}", file=sys.stderr)
         return 1
     options = Options(

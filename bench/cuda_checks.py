@@ -24,8 +24,8 @@ import numpy as np
 from cuda_measure import dtype_of, ml_dtypes, numbers, versions
 
 import fastrelu
-from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, same_bits
+from fastrelu._cuda import executor
 
 #: What a check exits with whose library is not installed.
 NOT_INSTALLED = 77
@@ -48,7 +48,7 @@ def show_versions() -> None:
     """Print what is installed, and what the GPU's own tool says."""
     for name, version in versions().items():
         print(f"{name} {version}")
-    print(f"unavailable: {_cuda.unavailable()}; CUDA_HOME={os.environ.get('CUDA_HOME')}")
+    print(f"unavailable: {executor.unavailable()}; CUDA_HOME={os.environ.get('CUDA_HOME')}")
     if home := os.environ.get("CUDA_HOME"):
         print("libnvvm:", *(str(path) for path in sorted(Path(home).glob("nvvm/lib64/libnvvm*"))))
     if tool := shutil.which("nvidia-smi"):
@@ -58,12 +58,12 @@ def show_versions() -> None:
 
 def smoke() -> None:
     """Compile, launch and compare, on the general way and on the quick one."""
-    from fastrelu._cuda.kernels import Spec
+    from fastrelu._cuda.elementwise_kernels import ElementwiseSpec
     from fastrelu._cuda.launcher import prepared
     from fastrelu._cuda.numba_cuda import cuda
 
-    _cuda.require()
-    say(_cuda.status_line())
+    executor.require()
+    say(executor.status_line())
     for code, n in itertools.product("fed", COUNTS):
         x, grad = (numbers(np.dtype(code).name, seed, n) for seed in range(2))
         dx, dg = cuda.to_device(x), cuda.to_device(grad)
@@ -72,7 +72,9 @@ def smoke() -> None:
         found = fastrelu.relu_backward(dg, dx).copy_to_host()
         assert_same(found, np.where(x <= 0, grad.dtype.type(0), grad), f"relu_backward {code} {n}")
         say(code, n, "is right")
-    assert prepared(Spec("relu", "f", ("array",), ("f",), "f", 1)).load(0), "launches are Numba's own, the slow ones"
+    assert prepared(ElementwiseSpec("relu", "f", ("array",), ("f",), "f", 1)).load(0), (
+        "launches are Numba's own, the slow ones"
+    )
 
 
 def relu_of(x: np.ndarray) -> np.ndarray:
@@ -83,7 +85,8 @@ def relu_of(x: np.ndarray) -> np.ndarray:
 
 def sass(folder: Path) -> None:
     """Write registers of the kernels that some calls use, and where a tool is found the instructions of a few."""
-    from fastrelu._cuda import cuda_driver, kernels, launcher, settings
+    from fastrelu._cuda import cuda_driver, launcher, settings
+    from fastrelu._cuda.specs import kernel
 
     specs: list[Any] = []
     load = launcher.Prepared.load
@@ -101,7 +104,7 @@ def sass(folder: Path) -> None:
         specs.clear()
         call()
         for spec in specs:
-            compiled = kernels.kernel(spec).compile(spec.argument_types())
+            compiled = kernel(spec).compile(spec.argument_types())
             line = f"{label:12} {compiled.regs_per_thread:3} registers, {compiled.local_mem_per_thread} bytes of stack"
             say(line)
             text.append(f"{line}\n    {spec}")

@@ -6,6 +6,7 @@ what a GPU's would be. Medians of interleaved rounds, in microseconds. A real dr
 everyone.
 """
 
+import functools
 import statistics
 import sys
 import time
@@ -22,8 +23,8 @@ driver = emulator.install()
 import fastrelu
 from fastrelu._call import dispatch
 from fastrelu._cuda import elementwise, libraries, quick
+from fastrelu._cuda.elementwise_kernels import ElementwiseSpec
 from fastrelu._cuda.grids import Grid
-from fastrelu._cuda.kernels import Spec
 from fastrelu._cuda.launcher import prepared
 from fastrelu._cuda.numba_cuda import cuda
 
@@ -40,7 +41,7 @@ def numba_cases():
             out[k] = max(x[k], 0)
 
     x, out, grid = cuda.to_device(np.ones(N, "f")), cuda.device_array(N, "f"), Grid(8, 128)
-    launch = prepared(Spec("relu", "f", ("array",), ("f",), "f", 1))
+    launch = prepared(ElementwiseSpec("relu", "f", ("array",), ("f",), "f", 1))
     pointer, target = (each.__cuda_array_interface__["data"][0] for each in (x, out))
     return {
         "a prepared launch": lambda: launch(grid, 0, 0, pointer, target, N, 0),
@@ -74,8 +75,8 @@ def torch_cases():
         except RuntimeError:
             return None
 
-    ways = quick._Ways(libraries.TORCH, facts, lambda device: 0)
-    dispatch._quick[torch.Tensor] = ways.attempt
+    ways = quick.Ways(libraries.TORCH, facts, lambda device: 0, torch.empty_like)
+    dispatch._quick[torch.Tensor] = functools.partial(quick.attempt, ways)
     x, grad, out = torch.ones(N), torch.ones(N), torch.empty(N)
     return {
         "relu(x, out=y), torch": lambda: fastrelu.relu(x, out=out),

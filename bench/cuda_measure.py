@@ -23,8 +23,8 @@ import cuda_start  # before whoever looks for the driver
 import numpy as np
 
 import fastrelu
-from fastrelu import _cuda
 from fastrelu._bench.oracle import same_bits
+from fastrelu._cuda import executor
 
 try:
     import ml_dtypes
@@ -109,7 +109,7 @@ def machine() -> dict[str, Any]:
     driver = cuda_driver.get()
     return {
         "gpu": driver.name(0).split(" (")[0],
-        "status": _cuda.status_line(),
+        "status": executor.status_line(),
         "multiprocessors": driver.multiprocessors(0),
         "memory_bytes": context().get_memory_info().total,
         "l2_bytes": l2_bytes(),

@@ -1,7 +1,7 @@
 """Races launch shapes, cache hints and settings on a GPU: ``python bench/cuda_variants.py OUT.json SECONDS``.
 
 Two kinds of contests. `Shapes` races launches of one contiguous kernel: threads of a block, loads of a thread, blocks
-of a launch, and cache hints of loads and stores. `Sweep` races whole public calls under values of `_cuda._settings`.
+of a launch, and cache hints of loads and stores. `Sweep` races whole public calls under values of `_cuda.settings`.
 In both, every contestant is compared with NumPy before it is timed, all take turns in rounds together with a
 device-to-device copy, parts of the arrays take turns too, and the file is written after every race.
 
@@ -38,7 +38,7 @@ from cuda_measure import (
 )
 from llvmlite import ir
 
-from fastrelu import _cuda
+from fastrelu._cuda import executor
 
 ROUNDS = 11
 MIB = 1 << 20
@@ -163,15 +163,15 @@ SHAPES = (
 @functools.cache
 def launch_of(name: str, code: str, arrays: int, scalars: int, loads: int, load: str, store: str) -> Any:
     """Return the prepared launch of a kernel, compiled with hints."""
-    from fastrelu._cuda import kernels, launcher
+    from fastrelu._cuda import elementwise_kernels, launcher, specs
 
     roles = ("array",) * arrays + ("scalar",) * scalars
-    spec = kernels.Spec(name, code, roles, (code,) * arrays + ("",) * scalars, code, loads)
+    spec = elementwise_kernels.ElementwiseSpec(name, code, roles, (code,) * arrays + ("",) * scalars, code, loads)
     with hints()(load, store):
-        kernels.kernel.cache_clear()
+        specs.kernel.cache_clear()
         launch = launcher.Prepared(spec)
         launch.load(0)
-        kernels.kernel.cache_clear()
+        specs.kernel.cache_clear()
     return launch
 
 
@@ -326,7 +326,7 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := [name for name in given.cases if name not in found]:
         parser.error(f"no such case: {', '.join(unknown)}")
-    if reason := _cuda.unavailable():
+    if reason := executor.unavailable():
         print(f"cuda_variants: {reason}", file=sys.stderr)
         return 1
     end = time.monotonic() + given.seconds

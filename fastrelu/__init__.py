@@ -31,9 +31,9 @@ __all__ += _sums.__all__
 
 
 def _load_cuda() -> object:
-    from . import _cuda
+    from ._cuda import executor
 
-    return _cuda
+    return executor
 
 
 def _load_dask() -> object:

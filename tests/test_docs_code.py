@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-import fastrelu._cuda
+from fastrelu._cuda import executor
 from fastrelu._operations import UFUNCS
 
 from .helpers import run_python
@@ -72,7 +72,7 @@ def cases() -> list:
 
 def missing(need: str) -> str | None:
     if need == "cuda":
-        return fastrelu._cuda.unavailable()
+        return executor.unavailable()
     if importlib.util.find_spec(need) is None:
         return f"{NAMES.get(need, need)} is not installed"
     return None

@@ -17,7 +17,7 @@ def config_lines() -> list[tuple[str, str]]:
     numba = import_numba()
     from numba.core.registry import cpu_target
 
-    from .._cuda import status_line
+    from .._cuda.executor import status_line
     from .._runtime import code_cache
 
     features = cpu_target.target_context.codegen().magic_tuple()

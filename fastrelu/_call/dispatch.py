@@ -56,7 +56,7 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     quick = _quick.get(type(operands[0]))
     if quick is not None and not kwargs and target in (None, "cuda"):
         result = quick(name, operands, out)
-        if result is not executor("cuda").NOT_QUICK:
+        if result is not None:
             return result
     if target == "parallel":
         layers.require_team()

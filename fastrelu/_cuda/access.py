@@ -16,7 +16,7 @@ import functools
 from collections.abc import Sequence
 
 from .. import _formulas
-from .dtypes import compute_type
+from .dtypes import numbers, words
 from .numba_cuda import SIMULATED, types
 
 if SIMULATED:
@@ -45,18 +45,6 @@ def joined(total, lost):
     return result
 
 
-def _words(*extents):
-    """Return the type of nested tuples of integers."""
-    kind = types.int64
-    for extent in reversed(extents):
-        kind = types.UniTuple(kind, extent)
-    return kind
-
-
-def _row(code, lanes):
-    return types.UniTuple(compute_type(code), lanes)
-
-
 def _of(values, k):
     """Return item k of a tuple, or a number that stands for all items."""
     return values[k] if isinstance(values, Sequence) else values
@@ -74,7 +62,7 @@ def loader(codes, loop, lanes, count):
     same for all.
     """
 
-    @lowered(types.UniTuple(_row(loop, max(lanes, default=1) * count), len(codes)))
+    @lowered(types.UniTuple(numbers(loop, max(lanes, default=1) * count), len(codes)))
     def load(machine, addresses, offsets, steps):
         places = [_steps(each + _of(offsets, j), _of(steps, j), count) for j, each in enumerate(addresses)]
         return machine.read(codes, loop, lanes, places)
@@ -86,7 +74,7 @@ def loader(codes, loop, lanes, count):
 def gatherer(codes, loop, lanes, count):
     """Return ``gather(addresses, places)``: the same from `count` places, of which each has an offset per operand."""
 
-    @lowered(types.UniTuple(_row(loop, max(lanes) * count), len(codes)))
+    @lowered(types.UniTuple(numbers(loop, max(lanes) * count), len(codes)))
     def gather(machine, addresses, places):
         spots = [[address + place[j] for place in places] for j, address in enumerate(addresses)]
         return machine.read(codes, loop, lanes, spots)
@@ -123,7 +111,7 @@ def applier(name, loop, order, lanes):
     `order` says of each operand where it is: its role, and its place among those of that role.
     """
 
-    @lowered(_row(loop, lanes))
+    @lowered(numbers(loop, lanes))
     def apply(machine, loaded, uniforms, scalars):
         def operand(role, j, k):
             return scalars[j] if role == "scalar" else loaded[j][k] if role == "array" else uniforms[j][0]
@@ -142,7 +130,7 @@ def adder(name, code, loop, order, sums):
     product, "fold" a sum of an earlier launch, with what was lost as a second operand.
     """
 
-    @lowered(types.UniTuple(_row(code, sums), 2))
+    @lowered(types.UniTuple(numbers(code, sums), 2))
     def add(machine, totals, lost, loaded, scalars):
         totals, lost = list(totals), list(lost)
 
@@ -182,7 +170,7 @@ def adder(name, code, loop, order, sums):
 def closer(code, exact, sums):
     """Return ``close(totals, lost, before)``: the sums, whole if `exact`, added to others."""
 
-    @lowered(_row(code, sums))
+    @lowered(numbers(code, sums))
     def close(machine, totals, lost, before):
         if exact:
             pairs = zip(totals, lost, strict=True)
@@ -211,7 +199,7 @@ def _move(starts, k, steps):
 def unraveler(operands):
     """Return ``unravel(index, shape, strides)``: where a row starts in each operand."""
 
-    @lowered(_words(operands))
+    @lowered(words(operands))
     def unravel(machine, index, shape, strides):
         return _unravel(index, shape, strides)
 
@@ -222,7 +210,7 @@ def unraveler(operands):
 def mover(operands):
     """Return ``move(starts, k, steps)``: each operand's place, k steps on."""
 
-    @lowered(_words(operands))
+    @lowered(words(operands))
     def move(machine, starts, k, steps):
         return _move(starts, k, steps)
 
@@ -233,7 +221,7 @@ def mover(operands):
 def spotter(operands, count):
     """Return ``spots(index, step, shape, strides, unit, unit_steps)``: places of elements of a unit, `step` apart."""
 
-    @lowered(_words(count, operands))
+    @lowered(words(count, operands))
     def spots(machine, index, step, shape, strides, unit, unit_steps):
         return tuple(_move(_unravel(index + step * k, shape, strides), unit, unit_steps) for k in range(count))
 
@@ -258,7 +246,7 @@ def packer(loop, lanes):
 def unpacker(loop, lanes):
     """Return ``unpack(bits, first)``: a row of ones and zeros, an operand for `apply`."""
 
-    @lowered(_row(loop, lanes))
+    @lowered(numbers(loop, lanes))
     def unpack(machine, bits, first):
         found = machine.narrow(bits >> first)
         return [machine.number(found >> k & 1, loop) for k in range(lanes)]

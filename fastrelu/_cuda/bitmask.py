@@ -1,7 +1,7 @@
-"""Calls of the functions with masks, on device arrays and by way of copies on host arrays, and their launches."""
+"""Calls of the functions with bitmasks, on device arrays and by way of copies on host arrays, and their launches."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,25 +9,26 @@ import numpy as np
 from .._arrays import classify
 from .._call import bitmask
 from .._call.job_cache import Key
-from .._operations import MASKED
+from .._operations import ROWS
 from .._runtime.jobs import coalesce
-from . import dtypes, launch_cache, passes, settings
-from .bitmask_kernels import MaskSpec
-from .elementwise import _limit, _number, contiguous_roles, of_role, write_apart
-from .grids import broadcast, flat_grid
+from . import dtypes, launch_cache, passes
+from .bitmask_kernels import BitmaskSpec
+from .elementwise import write_apart
+from .grids import flat_grid
+from .launch_cache import Planned
+from .layouts import arrays_of, contiguous_roles, of_role, roles_of, rows_of, stored_of
 from .settings import VECTOR_BYTES
 from .staging import Part, flat, stream_through
 from .view import View
 
 
-class MaskPass(passes.Pass):
-    """A pass on device arrays that writes a mask, `mask_out`, or reads one, `mask`."""
+class OnDevice(passes.Pass):
+    """A pass on device arrays that writes a bitmask, `mask_out`, or reads one, `mask`."""
 
     def check(self) -> None:
         super().check()
-        self.reads = "mask" in self.inputs
-        argument = "mask" if self.reads else "mask_out"
-        mask = (self.inputs if self.reads else self.outputs).get(argument)
+        argument = "mask" if self.row.reads_bitmask else "mask_out"
+        mask = {**self.inputs, **self.outputs}.get(argument)
         if mask is None:
             return
         if not isinstance(mask, View):  # a number
@@ -35,27 +36,25 @@ class MaskPass(passes.Pass):
             return
         what = f"a {self.library.label} of dtype {mask.dtype} and shape {mask.shape}"
         bitmask.check_mask(self.name, argument, what, mask.dtype, mask.shape, self.shape)
-        if not self.reads:
+        if argument == "mask_out":
             self.check_apart("mask_out")
 
     def run(self) -> Any:
-        out = self.memory("out", self.shape, self.loop)
-        mask = (
-            self.inputs["mask"] if self.reads else self.memory("mask_out", (bitmask.length(self.shape),), bitmask.MASK)
-        )
+        reads, out = self.row.reads_bitmask, self.result()
+        mask = self.inputs["mask"] if reads else self.memory("mask_out", (bitmask.length(self.shape),), bitmask.MASK)
 
         def write(target: View) -> None:
             launch(self.name, self.loop, self.operands, target, mask, self.stream)
 
-        self.launch(lambda: write_apart(self.name, self.library, self.views, out, self.stream, write))
-        return self.leave("out") if self.reads else (self.leave("out"), self.leave("mask_out"))
+        self.launch(lambda: write_apart(self, out, write))
+        return self.leave("out") if reads else (self.leave("out"), self.leave("mask_out"))
 
 
-class StagedMaskPass(bitmask.MaskPass):
-    """A pass on host arrays, copied to the GPU and back in pieces of whole bytes of the mask."""
+class Staged(bitmask.MaskPass):
+    """A pass on host arrays, copied to the GPU and back in pieces of whole bytes of the bitmask."""
 
     def compute(self, arrays: Sequence[np.ndarray], key: Key | None) -> None:
-        reads, count = "mask" in self.inputs, len(self.inputs)
+        reads, count = self.row.reads_bitmask, len(self.inputs)
         mask = arrays[1 if reads else count]
         # A parameter that is one number everywhere goes to the kernel as one
         numbers = [
@@ -76,39 +75,28 @@ class StagedMaskPass(bitmask.MaskPass):
 
 def launch(name: str, loop: np.dtype, operands: Sequence[Any], out: View, mask: View, stream: int) -> None:
     """Choose kernel and grid for data of at least one element, and launch; the mask is none of the `operands`."""
-    values = [value if isinstance(value, View) else _number(value, loop) for value in operands]
-    launch_cache.launch(_plan, name, loop, [*values, mask, out], stream)
+    launch_cache.launch(plan, name, loop, [*operands, mask, out], stream)
 
 
-def _plan(name: str, loop: np.dtype, arguments: Sequence[Any], emit: launch_cache.Emit) -> None:
+def plan(name: str, loop: np.dtype, arguments: Sequence[Any]) -> Iterator[Planned]:
+    """Plan the launch for operands, the bitmask, and the output."""
     *operands, mask, out = arguments
-    arrays = [view for view in operands if isinstance(view, View)]
-    strides = [broadcast(view.shape, view.strides, out.shape) for view in arrays]
-    extents, steps = coalesce(out.shape, [*strides, out.strides], ordered=True)
+    extents, steps = coalesce(out.shape, rows_of([*arrays_of(operands), out], out.shape), ordered=True)
     roles, width = contiguous_roles(operands, out, loop, extents, steps), VECTOR_BYTES // loop.itemsize
     # The first element must begin a vector, as it begins a byte, and a vector must not be more than a byte's elements;
     # and the data, which makes the bits, must be an array
     if roles is None or roles[0] != "array" or out.pointer % VECTOR_BYTES or width > 8:
-        roles, width = tuple("array" if isinstance(view, View) else "scalar" for view in operands), 1
+        roles, width = roles_of(operands), 1
     kinds = [role for role in roles if role != "scalar"]
     rows = [row or [0] for row, kind in zip(steps, (*kinds, "array"), strict=True) if kind == "array"]
-    pointers = of_role("array", operands, roles)
-    uniforms = of_role("uniform", operands, roles)
-    scalars = of_role("scalar", operands, roles)
-    stored = tuple(_code(view.dtype) if isinstance(view, View) else "" for view in operands)
-    if "mask" in MASKED[name]:
+    pointers, uniforms, scalars = (of_role(role, operands, roles) for role in ("array", "uniform", "scalar"))
+    stored = stored_of(operands)
+    if ROWS[name].reads_bitmask:
         roles, stored = (roles[0], "bits", *roles[1:]), (stored[0], "", *stored[1:])
-    spec = MaskSpec(name, _code(loop), roles, stored, _code(out.dtype), width, len(rows[0]))
     n = math.prod(out.shape)
-    grid = flat_grid(-(-n // 8), settings.BLOCK, 1, _limit())
-    emit(spec, grid, (
+    spec = BitmaskSpec(name, dtypes.code(loop), roles, stored, dtypes.code(out.dtype), width, len(rows[0]))
+    yield spec, flat_grid(-(-n // 8)), (
         *pointers, out.pointer, mask.pointer, mask.strides[0], n, *(extents or [1]),
         *(step for row in rows for step in row), *(row[-1] if width == 1 else VECTOR_BYTES for row in rows),
         *uniforms, *scalars,
-    ))  # fmt: skip
-
-
-def _code(dtype: np.dtype) -> str:
-    code = dtypes.code_of(dtype)
-    assert code is not None
-    return code
+    )  # fmt: skip

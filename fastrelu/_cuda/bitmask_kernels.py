@@ -8,71 +8,48 @@ each of the two vectors of a float32 thread is half a sector, and the other half
 the first-level cache joins the loads and the second-level one the stores. What that costs has not been measured yet.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from .._operations import ROWS
 from .access import applier, loader, packer, storer, unpacker, unraveler
-from .dtypes import compute_type
-from .kernels import Spec
-from .numba_cuda import cuda, types
-
-#: Which formula computes the values of each function. The bits are always those of the formula `active`.
-VALUES = {
-    "relu_with_mask": "relu",
-    "leaky_relu_with_mask": "leaky_relu",
-    "relu_backward_from_mask": "relu_backward_from_mask",
-    "leaky_relu_backward_from_mask": "leaky_relu_backward_from_mask",
-}
+from .dtypes import words
+from .numba_cuda import cuda
+from .specs import Spec
 
 
-class MaskSpec(NamedTuple):
-    """What a kernel with a mask is compiled for. As `Spec`, whose caches it shares: their names differ.
+@dataclass(frozen=True)
+class BitmaskSpec(Spec):
+    """A kernel beside a bitmask. One operand's role is "bits" if it is read; if none is, it is written."""
 
-    One operand's role is "bits" if the mask is read; if none is, the mask is written.
-    """
-
-    name: str
-    loop: str
-    roles: tuple[str, ...]
-    stored: tuple[str, ...]
-    out: str
     #: Elements of one access: as many as 16 bytes hold if all arrays are contiguous, aligned and of the loop's type.
     width: int
     #: Axes, in C order, as the bits are; at least 1.
     axes: int
 
-    def of_role(self, role):
-        """Return the types of the operands that have a role."""
-        return Spec.of_role(self, role)
-
     def argument_types(self) -> tuple[Any, ...]:
-        """Return the Numba types of the kernel's arguments."""
-        word, inputs = types.int64, len(self.of_role("array"))
-        scalars = types.UniTuple(compute_type(self.loop), len(self.of_role("scalar")))
-        per_axis, per_array = types.UniTuple(word, self.axes), types.UniTuple(word, inputs + 1)
-        uniforms = types.UniTuple(word, len(self.of_role("uniform")))
-        strides = types.UniTuple(per_axis, inputs + 1)
-        return types.UniTuple(word, inputs), word, word, word, word, per_axis, strides, per_array, uniforms, scalars
+        word, inputs = words(), len(self.of_role("array"))
+        arrays, uniforms = inputs + 1, words(len(self.of_role("uniform")))
+        head = words(inputs), word, word, word, word
+        return *head, words(self.axes), words(arrays, self.axes), words(arrays), uniforms, self.scalars()
 
-    def python_kernel(self):
-        """Return the kernel as a Python function, for `cuda.jit` or for `cuda.compile`."""
+    def python_kernel(self) -> Any:
         return _masked(self)
 
 
 def _masked(spec):
+    # the bits are always those of the formula `active`
     arrays, writes = spec.of_role("array"), "bits" not in spec.roles
     # the row of bits comes after those of the arrays
-    order = tuple(
-        ("array", len(arrays)) if role == "bits" else (role, spec.roles[:k].count(role))
-        for k, role in enumerate(spec.roles)
-    )
+    order = tuple(("array", len(arrays)) if role == "bits" else (role, k) for role, k in spec.order())
 
     def batch(width, count):
         lanes = width * count
         return (
             loader(arrays, spec.loop, (width,) * len(arrays), count),
-            applier(VALUES[spec.name], spec.loop, order, lanes),
+            applier(ROWS[spec.name].formula, spec.loop, order, lanes),
             storer(spec.out, spec.loop, width, count),
             packer(spec.loop, lanes),
             unpacker(spec.loop, lanes),

@@ -7,6 +7,7 @@ and because "is there a GPU?" must be answered where Numba's CUDA parts are not 
 import collections
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,8 +136,10 @@ class Driver:
             self.call("cuFuncLoad", function)
 
     def device_of(self, pointer: int) -> int:
-        """Return which GPU's memory an address belongs to."""
+        """Return which GPU's memory an address belongs to, where there is a choice."""
         number = ctypes.c_int()
+        if not pointer or self.count() == 1:
+            return 0
         self.call("cuPointerGetAttribute", ctypes.byref(number), _DEVICE_OF_POINTER, ctypes.c_uint64(pointer))
         return number.value
 
@@ -152,13 +155,59 @@ class Driver:
         """Return our own stream on a GPU, for producers and consumers that name none."""
         return self.new_stream(device)
 
+    def current_device(self) -> int:
+        """Return the GPU that this thread uses, the first one where it uses none yet."""
+        number = ctypes.c_int()
+        return 0 if self.library.cuCtxGetDevice(ctypes.byref(number)) else number.value
+
+    def synchronize(self, stream: int) -> None:
+        """Wait for the work so far on a stream."""
+        self.call("cuStreamSynchronize", ctypes.c_void_p(stream))
+
+    def new_buffers(self, size: int, device: int) -> tuple[int, int]:
+        """Return the addresses of new pinned memory of the host, and of as much on a GPU."""
+        near, far = ctypes.c_void_p(), ctypes.c_uint64()
+        with self.on(device):
+            self.call("cuMemHostAlloc", ctypes.byref(near), ctypes.c_size_t(size), 1)  # 1: for every context
+            try:
+                self.call("cuMemAlloc_v2", ctypes.byref(far), ctypes.c_size_t(size))
+            except BaseException:
+                self.call("cuMemFreeHost", near)
+                raise
+        return near.value or 0, far.value
+
+    def free_buffers(self, near: int, far: int, device: int) -> None:
+        """Give such memory back."""
+        with self.on(device):
+            self.call("cuMemFree_v2", ctypes.c_uint64(far))
+            self.call("cuMemFreeHost", ctypes.c_void_p(near))
+
+    def send(self, near: int, far: int, nbytes: int, stream: int) -> None:
+        """Copy from pinned memory to a GPU, in the stream's order."""
+        size, order = ctypes.c_size_t(nbytes), ctypes.c_void_p(stream)
+        self.call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(far), ctypes.c_void_p(near), size, order)
+
+    def fetch(self, near: int, far: int, nbytes: int, stream: int) -> None:
+        """Copy back, in the stream's order."""
+        size, order = ctypes.c_size_t(nbytes), ctypes.c_void_p(stream)
+        self.call("cuMemcpyDtoHAsync_v2", ctypes.c_void_p(near), ctypes.c_uint64(far), size, order)
+
+    def _recorded(self, stream: int) -> ctypes.c_void_p:
+        """Return an event of the current GPU for the work so far on a stream."""
+        event = ctypes.c_void_p()
+        self.call("cuEventCreate", ctypes.byref(event), _NO_TIMING)
+        try:
+            self.call("cuEventRecord", event, ctypes.c_void_p(stream))
+        except BaseException:
+            self.library.cuEventDestroy_v2(event)
+            raise
+        return event
+
     def wait(self, waiting: int, first: int, device: int) -> None:
         """Make the work that follows on one stream wait for the work so far on another; returns at once."""
-        event = ctypes.c_void_p()
         with self.on(device):
-            self.call("cuEventCreate", ctypes.byref(event), _NO_TIMING)
+            event = self._recorded(first)
             try:
-                self.call("cuEventRecord", event, ctypes.c_void_p(first))
                 self.call("cuStreamWaitEvent", ctypes.c_void_p(waiting), event, 0)
             finally:
                 # the driver keeps it until what waits for it has run
@@ -170,14 +219,8 @@ class Driver:
         It is let go of by the first launch, on arrays of any library, that finds the work done. Nothing tells us
         earlier: the driver can call a function when work is done, but not one that takes Python's lock.
         """
-        event = ctypes.c_void_p()
         with self.on(device):
-            self.call("cuEventCreate", ctypes.byref(event), _NO_TIMING)
-            try:
-                self.call("cuEventRecord", event, ctypes.c_void_p(stream))
-            except BaseException:
-                self.library.cuEventDestroy_v2(event)
-                raise
+            event = self._recorded(stream)
         self.kept.append((event, device, what))
         self.let_go()
 
@@ -213,6 +256,11 @@ def _load() -> Any:
     return ctypes.CDLL("libcuda.so.1")
 
 
+def simulated() -> bool:
+    """Say whether Numba simulates a GPU in Python, as ``NUMBA_ENABLE_CUDASIM=1`` asks."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
 @functools.cache
 def find() -> Driver | str:
     """Return the driver, or why there is none to use."""
@@ -232,8 +280,12 @@ def find() -> Driver | str:
     return driver
 
 
-def get() -> Driver:
-    """Return the driver; raise RuntimeError where there is none."""
+def get() -> Any:
+    """Return the driver, or the simulator's; raise RuntimeError where there is none."""
+    if simulated():
+        from .simulator import DRIVER
+
+        return DRIVER
     driver = find()
     if isinstance(driver, str):
         raise RuntimeError(f"target='cuda' is not available: {driver}")

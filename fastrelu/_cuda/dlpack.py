@@ -5,13 +5,13 @@ See https://dmlc.github.io/dlpack/latest/c_api.html (the unversioned struct, whi
 
 import atexit
 import ctypes
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .._runtime.dtypes import BFLOAT16
+from .view import dense_strides
 
 CPU, CUDA, CUDA_MANAGED = 1, 2, 13
 _KINDS = {0: "i", 1: "u", 2: "f", 4: "V", 6: "b"}  # V: bfloat16
@@ -49,12 +49,8 @@ def read(capsule: Any) -> tuple[int, tuple[int, ...], tuple[int, ...], np.dtype 
     tensor = ctypes.cast(_pointer(capsule, b"dltensor"), ctypes.POINTER(_Managed)).contents.tensor
     shape = tuple(tensor.shape[k] for k in range(tensor.ndim))
     size = tensor.bits * tensor.lanes // 8
-    if tensor.strides:
-        strides = tuple(tensor.strides[k] * size for k in range(tensor.ndim))
-    else:
-        from .grids import dense_strides
-
-        strides = dense_strides(shape, size)
+    dense = dense_strides(shape, size)
+    strides = tuple(tensor.strides[k] * size for k in range(tensor.ndim)) if tensor.strides else dense
     kind = _KINDS.get(tensor.code)
     known = kind is not None and tensor.lanes == 1 and tensor.bits in (8, 16, 32, 64)
     found = None
@@ -129,9 +125,3 @@ class Export:
         address = ctypes.addressof(managed)
         _exported[address] = (managed, shape, self._owner)
         return _new(address, b"dltensor", ctypes.cast(_drop, ctypes.c_void_p))
-
-
-@functools.cache
-def is_cuda(device_type: int) -> bool:
-    """Say whether a DLPack device is memory of an NVIDIA GPU."""
-    return device_type in (CUDA, CUDA_MANAGED)

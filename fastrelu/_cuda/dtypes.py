@@ -9,6 +9,7 @@ from numba.np.numpy_support import from_dtype
 
 from .. import ufuncs
 from .._runtime.dtypes import BFLOAT16, spelled_out, strong
+from .numba_cuda import types
 
 #: One type character per type, where NumPy has a name per C type.
 _CODES = {
@@ -47,12 +48,17 @@ def compute_type(code: str) -> Any:
     return from_dtype(compute_dtype(code))
 
 
-@functools.lru_cache(maxsize=4096)
-def _resolve(name: str, kinds: tuple[Any, ...], signature: Any, casting: Any) -> np.dtype:
-    dtype: np.dtype = ufuncs.of(name).resolve_dtypes(
-        (*kinds, None), **({"signature": signature} if signature else {}), casting=casting
-    )[-1]
-    return dtype
+def words(*extents: int) -> Any:
+    """Return the Numba type of nested tuples of integers."""
+    kind = types.int64
+    for extent in reversed(extents):
+        kind = types.UniTuple(kind, extent)
+    return kind
+
+
+def numbers(code: str, count: int) -> Any:
+    """Return the Numba type of a tuple of numbers with which an operation computes."""
+    return types.UniTuple(compute_type(code), count)
 
 
 def is_float(dtype: np.dtype) -> bool:
@@ -76,14 +82,14 @@ def _usual_loop_dtype(name: str, kinds: tuple[Any, ...], out: np.dtype | None) -
 def _loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: Mapping[str, Any]) -> np.dtype:
     casting = kwargs.get("casting", "same_kind")
     _, kwargs = spelled_out(ufuncs.of(name), (), kwargs)
-    signature = kwargs.get("signature")
+    signature = kwargs.get("signature", kwargs.get("sig"))
     if kwargs.get("dtype") is not None:
         if signature is not None:
             raise TypeError(f"{name}: cannot specify both 'signature' and 'dtype'")
         signature = (None,) * len(kinds) + (np.dtype(kwargs["dtype"]),)
-    if isinstance(signature, list):
-        signature = tuple(signature)
-    loop = _resolve(name, tuple(strong(kinds)), signature, casting)
+    options: dict[str, Any] = {"signature": tuple(signature)} if signature else {}
+    kinds = strong(kinds)
+    loop: np.dtype = ufuncs.of(name).resolve_dtypes((*kinds, None), **options, casting=casting)[-1]
     if out is not None and not np.can_cast(loop, out, casting):
         raise TypeError(f"{name}: the result is of dtype {loop}, which does not cast to out of dtype {out} ({casting})")
     for kind in (*kinds, None):

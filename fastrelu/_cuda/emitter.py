@@ -8,6 +8,7 @@ which kind of memory is meant, instead of ``ld.global`` and ``st.global``.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -68,7 +69,7 @@ class Value:
     __rshift__ = _operator("lshr")
 
 
-class Values(Sequence):
+class Values(Sequence[Any]):
     """A tuple at run time, taken apart where its items are used: the order decides between equal ways to compile."""
 
     def __init__(self, builder, value, kind):

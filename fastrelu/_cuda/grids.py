@@ -1,68 +1,43 @@
-"""From shapes and strides to the fewest axes, and from those to a grid."""
+"""How many blocks of how many threads."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
-#: Rows and columns, and four more axes that did not join them; arrays with even more are launched in pieces.
-MAX_AXES = 5
-
-
-def broadcast(shape: Sequence[int], strides: Sequence[int], result: Sequence[int]) -> tuple[int, ...]:
-    """Return an operand's strides along the axes of the result, 0 where it broadcasts."""
-    missing = len(result) - len(shape)
-    inner = (0 if extent == 1 else stride for extent, stride in zip(shape, strides, strict=True))
-    return (0,) * missing + tuple(inner)
-
-
-def extent(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[int, int]:
-    """Return the bytes before and after its address that an array reaches; (0, 0) for an empty one."""
-    if 0 in shape:
-        return 0, 0
-    steps = [(length - 1) * stride for length, stride in zip(shape, strides, strict=True)]
-    return sum(step for step in steps if step < 0), sum(step for step in steps if step > 0) + itemsize
-
-
-def is_dense(shape: Sequence[int], strides: Sequence[int], itemsize: int, order: str = "C") -> bool:
-    """Say whether an array is contiguous in C or Fortran order."""
-    expected = itemsize
-    axes = range(len(shape)) if order == "F" else reversed(range(len(shape)))
-    for axis in axes:
-        if shape[axis] != 1:
-            if strides[axis] != expected:
-                return False
-            expected *= shape[axis]
-    return True
-
-
-def dense_strides(shape: Sequence[int], itemsize: int, order: str = "C") -> tuple[int, ...]:
-    """Return the strides of a new contiguous array."""
-    strides = [0] * len(shape)
-    step = itemsize
-    for axis in range(len(shape)) if order == "F" else reversed(range(len(shape))):
-        strides[axis] = step
-        step *= shape[axis]
-    return tuple(strides)
+from . import cuda_driver, settings
+from .settings import VECTOR_BYTES
 
 
 class Grid(NamedTuple):
-    """How many blocks of how many threads, along columns and rows."""
+    """Blocks in one row, of threads along columns and rows."""
 
     blocks: int
     threads: int
     rows: int = 1
 
 
-def flat_grid(vectors: int, block: int, count: int, limit: int) -> Grid:
-    """Return the grid of the contiguous kernel: a tile per block, up to a limit."""
-    return Grid(max(1, min(-(-vectors // (block * count)), limit)), block)
+def _blocks(tiles: int) -> int:
+    return max(1, min(tiles, settings.MAX_BLOCKS or settings.GRID_LIMIT))
 
 
-def row_grid(columns: int, rows: int, block: int, count: int, limit: int) -> Grid:
+def flat_grid(units: int, count: int = 1) -> Grid:
+    """Return the grid for threads that take `count` units each: a tile of these per block, up to a limit."""
+    return Grid(_blocks(-(-units // (settings.BLOCK * count))), settings.BLOCK)
+
+
+def row_grid(columns: int, rows: int, count: int) -> Grid:
     """Return the grid of the strided kernel: blocks as wide as the rows need, and the rest of the threads below."""
+    block = settings.BLOCK
     wide = min(block, 1 << max(0, math.ceil(columns / count) - 1).bit_length())
     if columns < 32:  # short rows: one element per thread, or most of a warp would be idle
         wide = min(block, 1 << (columns - 1).bit_length())
     high = max(1, block // wide)
-    tiles = -(-columns // (wide * count)) * -(-rows // high)
-    return Grid(max(1, min(tiles, limit)), wide, high)
+    return Grid(_blocks(-(-columns // (wide * count)) * -(-rows // high)), wide, high)
+
+
+def contiguous_grid(out: int, n: int, size: int, device: int) -> tuple[int, int, Grid]:
+    """Return elements before the first vector of an output, loads in flight per thread, and the grid."""
+    head = min(n, -out % VECTOR_BYTES // size)
+    vectors = (n - head) * size // VECTOR_BYTES
+    processors, many = cuda_driver.get().multiprocessors(device), settings.VECTORS
+    loads = many if vectors >= processors * settings.FILL * settings.BLOCK * many else 1
+    return head, loads, flat_grid(vectors, loads)

@@ -4,20 +4,26 @@ Which kernel, which grid and which numbers beside the addresses follow from thes
 Python. So a plan is made once, for arrays whose addresses are left open, and is filled in for each call.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from . import settings
+import numpy as np
+
+from . import dtypes, settings
 from .grids import Grid
-from .launcher import Prepared, Spec, prepared
+from .launcher import Prepared, prepared
 from .settings import VECTOR_BYTES
+from .specs import Spec
 from .view import View
 
 #: Plans at most, and launches of one; arrays of more axes than a kernel has may take thousands.
 MOST, LONGEST = 4096, 16
 
-#: ``emit(spec, grid, values)``: what a plan calls for each launch.
-Emit = Callable[[Spec, Grid, Sequence[Any]], None]
+#: What a plan has for each launch: kernel, grid, and the kernel's arguments, flat.
+Planned = tuple[Spec, Grid, Sequence[Any]]
+#: ``plan(name, loop, arguments, *more)``: what plans launches for arguments, which are views, numbers or None.
+Plan = Callable[..., Iterator[Planned]]
 
 
 class Open(int):
@@ -50,18 +56,29 @@ class _Launch(NamedTuple):
 _plans: dict[Any, list[_Launch]] = {}
 
 
-def launch(plan: Callable[..., None], name: str, loop: Any, arguments: Sequence[Any], stream: int) -> None:
-    """Launch what ``plan(name, loop, arguments, emit)`` emits for arguments: views, numbers, None; the output last."""
+def number(value: Any, loop: np.dtype) -> Any:
+    """Return a scalar operand as the number that NumPy would compute with."""
+    with np.errstate(all="ignore"):
+        found = np.array(value).astype(loop) if isinstance(value, np.generic) else np.array(value, loop)
+    # of float32's own type in the simulator, whose kernels are Python
+    result: Any = found.astype("f")[()] if loop.itemsize == 2 and dtypes.is_float(loop) else found[()]
+    return result
+
+
+def launch(plan: Plan, name: str, loop: np.dtype, arguments: Sequence[Any], stream: int, *more: Any) -> None:
+    """Launch what is planned for arguments: views, an output the last of them, numbers, None."""
+    arguments = [each if each is None or isinstance(each, View) else number(each, loop) for each in arguments]
     device = arguments[-1].device
     layouts = tuple([
         (each.shape, each.strides, each.dtype, each.pointer % VECTOR_BYTES) if isinstance(each, View)
         else each is None
         for each in arguments
     ])  # fmt: skip
-    key = plan, name, loop, device, layouts, settings.of_launches()
+    key = plan, name, loop, device, layouts, settings.of_launches(), more
     found = _plans.get(key)
     if found is None:
-        found = _record(plan, name, loop, arguments)
+        opened = [_opened(k, each) for k, each in enumerate(arguments)]
+        found = [_recorded(*planned) for planned in plan(name, loop, opened, *more)]
         if len(found) <= LONGEST:
             if len(_plans) >= MOST:
                 _plans.clear()
@@ -74,17 +91,12 @@ def launch(plan: Callable[..., None], name: str, loop: Any, arguments: Sequence[
         each(grid, stream, device, *values)
 
 
-def _record(plan: Callable[..., None], name: str, loop: Any, arguments: Sequence[Any]) -> list[_Launch]:
-    found = []
+def _opened(k: int, argument: Any) -> Any:
+    if isinstance(argument, View):
+        return replace(argument, owner=None, keeper=None, pointer=Open(argument.pointer, k), stream=0)
+    return None if argument is None else Open(0, k)
 
-    def emit(spec: Spec, grid: Grid, values: Sequence[Any]) -> None:
-        places = [(k, value.index, value.offset) for k, value in enumerate(values) if isinstance(value, Open)]
-        found.append(_Launch(prepared(spec), grid, list(values), places))
 
-    def opened(k: int, each: Any) -> Any:
-        if isinstance(each, View):
-            return View(None, Open(each.pointer, k), each.shape, each.strides, each.dtype, each.device, 0)
-        return None if each is None else Open(0, k)
-
-    plan(name, loop, [opened(k, each) for k, each in enumerate(arguments)], emit)
-    return found
+def _recorded(spec: Spec, grid: Grid, values: Sequence[Any]) -> _Launch:
+    places = [(k, value.index, value.offset) for k, value in enumerate(values) if isinstance(value, Open)]
+    return _Launch(prepared(spec), grid, list(values), places)

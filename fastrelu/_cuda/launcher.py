@@ -13,27 +13,17 @@ import ctypes
 import functools
 import struct
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from . import cuda_driver
 from .grids import Grid
-from .kernels import kernel
-from .numba_cuda import SIMULATED, cuda, types
+from .numba_cuda import SIMULATED, cuda, stream_at, types
+from .specs import Spec, kernel
 
 #: CUlaunchConfig: grid, block, shared memory, stream, attributes and their number.
 _CONFIGURATION = "7I4xQQI4x"
 #: How `struct` packs the types that kernels take.
 _PACKED = {types.int64: "q", types.float32: "f", types.float64: "d"}
-
-
-class Spec(Protocol):
-    """What a kernel is compiled for, as far as a launch asks: `_kernels.Spec` and its like."""
-
-    @property
-    def name(self) -> str: ...
-    def __hash__(self) -> int: ...
-    def argument_types(self) -> tuple[Any, ...]: ...
-    def python_kernel(self) -> Any: ...
 
 
 def _nest(spec: Spec, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -80,6 +70,8 @@ class Prepared:
 
     def load(self, device: int) -> int | None:
         """Compile for a GPU and return the address of its kernel, None where Numba does not tell."""
+        if SIMULATED:
+            return self._handles.setdefault(device, None)
         from numba.core.compiler_lock import global_compiler_lock
 
         with global_compiler_lock:
@@ -104,17 +96,14 @@ class Prepared:
 
     def __call__(self, grid: Grid, stream: int, device: int, *values: Any) -> None:
         """Launch; `values` are the kernel's arguments, flat."""
-        if SIMULATED:
-            kernel(self.spec)[grid.blocks, (grid.threads, grid.rows)](*_nest(self.spec, values))
-            return
         try:
             handle = self._handles[device]
         except KeyError:
             handle = self.load(device)
         if handle is None:
             with cuda.gpus[device]:
-                on = cuda.external_stream(stream) if stream else 0
-                kernel(self.spec)[grid.blocks, (grid.threads, grid.rows), on](*_nest(self.spec, values))
+                launch = kernel(self.spec)[grid.blocks, (grid.threads, grid.rows), stream_at(stream)]
+                launch(*_nest(self.spec, values))
             return
         driver = self._driver
         if driver.kept:

@@ -22,9 +22,9 @@ import numpy as np
 from .._arrays import tensors
 from .._runtime.dtypes import ACCEPTED
 from . import cuda_driver, dlpack
-from .grids import dense_strides, is_dense
-from .numba_cuda import SIMULATED, cuda
-from .view import View
+from .numba_cuda import SIMULATED, cuda, stream_at
+from .recognise import library_name
+from .view import View, dense_strides
 
 LEGACY_STREAM, PER_THREAD_STREAM = 1, 2
 
@@ -41,15 +41,17 @@ def with_memory(name: str, argument: str, view: View) -> View:
     return view
 
 
-def no_memory(error: Exception) -> MemoryError:
-    """Return what we raise for what a library does where it cannot allocate a result."""
-    return MemoryError(f"the GPU has not enough free memory for the result: {error}")
-
-
 class Library:
     """What all libraries have in common, and what a plain CUDA Array Interface gives."""
 
     label = "CUDA array"
+    #: The module of a library that we ask for more than its arrays tell.
+    module_name = ""
+
+    @property
+    def module(self) -> Any:
+        """Return the library's module, which is there as its array is."""
+        return sys.modules[self.module_name]
 
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
         """Return an array's view; raise for what cannot be read, or be written to where `write` is True."""
@@ -65,24 +67,39 @@ class Library:
         shape = tuple(int(extent) for extent in interface["shape"])
         strides = interface.get("strides")
         pointer, readonly = interface["data"]
-        device = _device_of(pointer)
         return with_memory(name, argument, View(
             value, pointer or 0, shape,
             dense_strides(shape, dtype.itemsize) if strides is None else tuple(int(step) for step in strides),
-            dtype, device, interface.get("stream") or 0, bool(readonly),
+            dtype, cuda_driver.get().device_of(pointer or 0), interface.get("stream") or 0, bool(readonly),
         ))  # fmt: skip
+
+    def view_of_new(self, array: Any, name: str) -> View:
+        """Return the view of a new array, not yet seen by anybody, to which we may write."""
+        return self.view(name, "out", array, write=False)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
         """Return a new array for the result, allocated by the library on the GPU of `like`."""
-        namespace = getattr(like.owner, "__array_namespace__", None)
-        if namespace is not None:
-            library = namespace()
-            return library.empty(shape, dtype=getattr(library, dtype.name), device=like.owner.device)
-        return NUMBA.empty(shape, dtype, order, like)
+        try:
+            return self._allocate(shape, dtype, order, like)
+        except Exception as error:
+            if self.ran_out(error):
+                raise self.no_memory(error) from None
+            raise
 
-    def like(self, value: Any) -> Any:
-        """Return a new array like a contiguous one, on the current GPU; for libraries that have a quick way."""
-        raise NotImplementedError
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
+        namespace = getattr(like.owner, "__array_namespace__", None)
+        if namespace is None:
+            return NUMBA.empty(shape, dtype, order, like)
+        library = namespace()
+        return library.empty(shape, dtype=getattr(library, dtype.name), device=like.owner.device)
+
+    def ran_out(self, error: Exception) -> bool:
+        """Say whether an error of the library is that memory has run out."""
+        return False
+
+    def no_memory(self, error: Exception) -> MemoryError:
+        """Return what we raise for it."""
+        return MemoryError(f"the GPU has not enough free memory for the result: {error}")
 
     def finish(self, result: Any, view: View, inputs: Sequence[View]) -> Any:
         """Return the result as the caller gets it; the kernel that writes to `view` has been launched."""
@@ -92,14 +109,9 @@ class Library:
         """Note that a caller's array has been written to behind its library's back."""
 
 
-def _device_of(pointer: int) -> int:
-    if SIMULATED or not pointer:
-        return 0
-    driver = cuda_driver.get()
-    return driver.device_of(pointer) if driver.count() > 1 else 0
+class Numba(Library):
+    """Numba's own device arrays, managed and mapped ones among them."""
 
-
-class _Numba(Library):
     label = "Numba device array"
 
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
@@ -121,12 +133,7 @@ class _Numba(Library):
 
         return PER_THREAD_STREAM if getattr(config, "CUDA_PER_THREAD_DEFAULT_STREAM", False) else 0
 
-    def like(self, value: Any) -> Any:
-        return self._new(value.shape, value.dtype, "C", 0)
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
-        if SIMULATED:
-            return cuda.device_array(shape, dtype, order=order)
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
         if like.stream and cuda_driver.get().is_capturing(like.stream):
             # Numba knows nothing of graphs: what it frees, the graph would go on using
             raise RuntimeError(
@@ -134,51 +141,42 @@ class _Numba(Library):
                 "with sums on tensors of torch"
             )
         with cuda.gpus[like.device]:
-            stream = cuda.external_stream(like.stream) if like.stream > PER_THREAD_STREAM else 0
-            return self._new(shape, dtype, order, stream)
-
-    def _new(self, shape: tuple[int, ...], dtype: np.dtype, order: str, stream: Any) -> Any:
-        try:
+            stream = stream_at(like.stream if like.stream > PER_THREAD_STREAM else 0)
             return cuda.device_array(shape, dtype, order=order, stream=stream)
-        except Exception as error:
-            # Numba has a CudaAPIError for everything, whose class depends on its version
-            if "OUT_OF_MEMORY" in str(error):
-                raise no_memory(error) from None
-            raise
+
+    def ran_out(self, error: Exception) -> bool:
+        # Numba has a CudaAPIError for everything, whose class depends on its version
+        return "OUT_OF_MEMORY" in str(error)
 
 
-class _CuPy(Library):
-    label = "CuPy array"
+class Cupy(Library):
+    """CuPy's arrays."""
+
+    label, module_name = "CuPy array", "cupy"
 
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
         device = value.device.id
-        stream = sys.modules["cupy"].cuda.get_current_stream(device).ptr
+        stream = self.module.cuda.get_current_stream(device).ptr
         view = View(value, value.data.ptr, value.shape, value.strides, value.dtype, device, stream)
         return with_memory(name, argument, view)
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
-        cupy: Any = sys.modules["cupy"]
-        with cupy.cuda.Device(like.device):
-            try:
-                return cupy.empty(shape, dtype, order=order)
-            except cupy.cuda.memory.OutOfMemoryError as error:
-                raise no_memory(error) from None
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
+        with self.module.cuda.Device(like.device):
+            return self.module.empty(shape, dtype, order=order)
 
-    def like(self, value: Any) -> Any:
-        cupy: Any = sys.modules["cupy"]
-        try:
-            return cupy.empty_like(value)
-        except cupy.cuda.memory.OutOfMemoryError as error:
-            raise no_memory(error) from None
+    def ran_out(self, error: Exception) -> bool:
+        return isinstance(error, self.module.cuda.memory.OutOfMemoryError)
 
 
-class _Torch(Library):
-    label = "torch tensor"
+class Torch(Library):
+    """torch's tensors."""
+
+    label, module_name = "torch tensor", "torch"
 
     @functools.cached_property
     def stream(self) -> Any:
         """Return the address of a device's current stream. torch's own generated code asks like this."""
-        torch: Any = sys.modules["torch"]
+        torch = self.module
         quick = getattr(torch._C, "_cuda_getCurrentRawStream", None)
         return quick or (lambda device: torch.cuda.current_stream(device).cuda_stream)
 
@@ -196,72 +194,56 @@ class _Torch(Library):
             tuple([size * step for step in value.stride()]), dtype, device, self.stream(device),
         )  # fmt: skip
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
-        torch: Any = sys.modules["torch"]
-        kind = tensors.torch_dtype(dtype)
-        try:
-            if order == "F":
-                reverse = reversed(range(len(shape)))
-                return torch.empty(shape[::-1], dtype=kind, device=like.owner.device).permute(*reverse)
-            if shape == like.shape:  # keeps, for instance, channels_last
-                return torch.empty_like(like.owner, dtype=kind)
-            return torch.empty(shape, dtype=kind, device=like.owner.device)
-        except torch.cuda.OutOfMemoryError as error:
-            raise no_memory(error) from None
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
+        torch, kind = self.module, tensors.torch_dtype(dtype)
+        if order == "F":
+            reverse = reversed(range(len(shape)))
+            return torch.empty(shape[::-1], dtype=kind, device=like.owner.device).permute(*reverse)
+        if shape == like.shape:  # keeps, for instance, channels_last
+            return torch.empty_like(like.owner, dtype=kind)
+        return torch.empty(shape, dtype=kind, device=like.owner.device)
 
-    def like(self, value: Any) -> Any:
-        torch: Any = sys.modules["torch"]
-        try:
-            return torch.empty_like(value)
-        except torch.cuda.OutOfMemoryError as error:
-            raise no_memory(error) from None
+    def ran_out(self, error: Exception) -> bool:
+        return isinstance(error, self.module.cuda.OutOfMemoryError)
 
     def written(self, value: Any) -> None:
         tensors.written(value)
 
 
-class _DLPack(Library):
+class DLPack(Library):
     """Arrays that have only DLPack."""
 
     label = "DLPack array"
 
     def keep(self, view: View, inputs: Sequence[View]) -> None:
         """Hold on to the arrays of a launch until it is done, as their library does not know of our stream."""
-        cuda_driver.get().keep(view.stream, view.device, (view.owner, [each.owner for each in inputs]))
+        cuda_driver.get().keep(view.stream, view.device, (view, *inputs))
 
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
         _kind, device = value.__dlpack_device__()
-        stream = 0
-        if not SIMULATED:
-            driver = cuda_driver.get()
-            if driver.kept:  # before new memory is asked for
-                driver.let_go()
-            stream = driver.own_stream(device)
+        driver = cuda_driver.get()
+        if driver.kept:  # before new memory is asked for
+            driver.let_go()
+        stream = driver.own_stream(device)
         # the producer makes our stream wait for the array
         capsule = value.__dlpack__(stream=stream or LEGACY_STREAM)
         pointer, shape, strides, dtype, device = dlpack.read(capsule)
         if isinstance(dtype, str):
             refuse_dtype(name, argument, dtype)
-        view = View((value, capsule), pointer, shape, strides, dtype, device, stream, readonly=False)
+        view = View(value, pointer, shape, strides, dtype, device, stream, keeper=capsule)
         return with_memory(name, argument, view)
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
-        value = like.owner[0]
-        if hasattr(value, "__array_namespace__"):
-            library = value.__array_namespace__()
-            return library.empty(shape, dtype=getattr(library, dtype.name), device=value.device)
-        return NUMBA.empty(shape, dtype, order, like)
-
     def finish(self, result: Any, view: View, inputs: Sequence[View]) -> Any:
-        if not SIMULATED:
-            self.keep(view, inputs)
-            # Nothing tells the consumer of our stream: make CUDA's default stream, which it waits for, wait for us
-            cuda_driver.get().wait(LEGACY_STREAM, view.stream, view.device)
+        self.keep(view, inputs)
+        # Nothing tells the consumer of our stream: make CUDA's default stream, which it waits for, wait for us
+        cuda_driver.get().wait(LEGACY_STREAM, view.stream, view.device)
         return result
 
 
-class _Jax(_DLPack):
-    label = "JAX array"
+class Jax(DLPack):
+    """JAX's arrays."""
+
+    label, module_name = "JAX array", "jax"
 
     def view(self, name: str, argument: str, value: Any, *, write: bool) -> View:
         if write:
@@ -272,83 +254,43 @@ class _Jax(_DLPack):
             raise TypeError(f"{name}: {argument} is spread over several devices; call {name} on each piece")
         return super().view(name, argument, value, write=write)
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
-        jax: Any = sys.modules["jax"]
-        (device,) = like.owner[0].devices()
-        try:
-            try:
-                return jax.numpy.empty(shape, dtype, device=device)
-            except Exception as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or SIMULATED or not cuda_driver.get().kept:
-                    raise
-            cuda_driver.get().let_go(0)  # what earlier calls still use is memory too
-            return jax.numpy.empty(shape, dtype, device=device)
-        except Exception as error:
-            if "RESOURCE_EXHAUSTED" in str(error):
-                raise no_memory(error) from None
-            raise
+    def view_of_new(self, array: Any, name: str) -> View:
+        return super().view(name, "out", array, write=True)
 
-    def result_view(self, result: Any, name: str) -> View:
-        """Return the view of a new array, not yet seen by anybody, to which we may write."""
-        return _DLPack.view(self, name, "out", result, write=True)
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype, order: str, like: View) -> Any:
+        (device,) = like.owner.devices()
+        try:
+            return self.module.numpy.empty(shape, dtype, device=device)
+        except Exception as error:
+            if not (self.ran_out(error) and cuda_driver.get().kept):
+                raise
+        cuda_driver.get().let_go(0)  # what earlier calls still use is memory too
+        return self.module.numpy.empty(shape, dtype, device=device)
+
+    def ran_out(self, error: Exception) -> bool:
+        return "RESOURCE_EXHAUSTED" in str(error)
 
     def finish(self, result: Any, view: View, inputs: Sequence[View]) -> Any:
         # JAX may give the inputs' memory to somebody else as soon as nobody holds them, our running kernel or not
         self.keep(view, inputs)
-        # JAX believes `result` to be complete. Handed over again by DLPack, it waits for our stream instead.
-        jax: Any = sys.modules["jax"]
 
+        # JAX believes `result` to be complete. Handed over again by DLPack, it waits for our stream instead.
         def ready(stream: Any) -> None:
             cuda_driver.get().wait(int(stream or LEGACY_STREAM), view.stream, view.device)
 
-        owner = (result, view.owner)
-        export = dlpack.Export(owner, view.pointer, view.shape, view.dtype, (dlpack.CUDA, view.device), ready)
-        return jax.dlpack.from_dlpack(export)
+        device = dlpack.CUDA, view.device
+        export = dlpack.Export((result, view), view.pointer, view.shape, view.dtype, device, ready)
+        return self.module.dlpack.from_dlpack(export)
 
 
-NUMBA, CUPY, TORCH, JAX, INTERFACE, DLPACK = _Numba(), _CuPy(), _Torch(), _Jax(), Library(), _DLPack()
-
-_by_type: dict[type, Library] = {}
-
-
-def _made_by(value: Any, module: str, name: str) -> bool:
-    kind = getattr(sys.modules.get(module), name, None)
-    return isinstance(kind, type) and isinstance(value, kind)
+NUMBA, TORCH, CUPY, JAX = Numba(), Torch(), Cupy(), Jax()
+#: By their names in `recognise`.
+LIBRARIES: dict[str, Library] = {
+    "numba": NUMBA, "cupy": CUPY, "torch": TORCH, "jax": JAX, "interface": Library(), "dlpack": DLPack(),
+}  # fmt: skip
 
 
 def library_of(value: Any) -> Library | None:
     """Return the library of an array in the memory of a GPU; None for everything else."""
-    kind = type(value)
-    found = _by_type.get(kind)
-    if found is not None:
-        return found
-    # Numba's managed and mapped arrays are NumPy's too
-    managed = isinstance(value, np.ndarray) and hasattr(value, "__cuda_ndarray__")
-    host = (np.ndarray, np.generic, bool, int, float, complex, list, tuple)
-    if value is None or (isinstance(value, host) and not managed):
-        return None
-    if _made_by(value, "torch", "Tensor"):
-        return TORCH if value.is_cuda else None
-    if _made_by(value, "jax", "Array"):
-        return JAX if all(device.platform in ("gpu", "cuda") for device in value.devices()) else None
-    if _made_by(value, "cupy", "ndarray"):
-        found = CUPY
-    elif hasattr(value, "__cuda_ndarray__"):
-        found = NUMBA
-    elif hasattr(value, "__cuda_array_interface__"):
-        return INTERFACE
-    elif hasattr(value, "__dlpack_device__"):
-        return DLPACK if dlpack.is_cuda(int(value.__dlpack_device__()[0])) else None
-    else:
-        return None
-    _by_type[kind] = found  # a type whose arrays are never anywhere else
-    return found
-
-
-def order_of(views: Sequence[View]) -> str:
-    """Return the memory order of a new result: Fortran's where all the data has it, as NumPy chooses."""
-
-    def dense(order: str) -> bool:
-        return all(is_dense(view.shape, view.strides, view.dtype.itemsize, order) for view in views)
-
-    return "F" if dense("F") and not dense("C") else "C"
+    name = library_name(value)
+    return None if name is None else LIBRARIES[name]

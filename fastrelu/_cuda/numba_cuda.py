@@ -45,4 +45,9 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 #: Numba's types, as one name that static checkers let pass.
 types: Any = numba_types
 
-__all__ = ["SIMULATED", "cuda", "types"]
+__all__ = ["SIMULATED", "cuda", "stream_at", "types"]
+
+
+def stream_at(address: int) -> Any:
+    """Return Numba's object for a stream, of which the simulator has none."""
+    return 0 if SIMULATED or not address else cuda.external_stream(address)

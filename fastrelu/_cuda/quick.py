@@ -6,49 +6,54 @@ errors included, it leaves alone.
 
 Microseconds per call on the host, with a driver that does nothing (`bench/cuda_host.py`; two-core Xeon, CPython 3.11,
 2026-11-21): a launch 1.0, where Numba's own takes 18; `relu(x, out=y)` on torch's tensors 4.6 (5.7 before grids were
-remembered), on Numba's arrays 5.2, where the general way took 55; that remembers plans (`_again`) since. Asking whether
-torch records adds 0.1, and whether a tensor's storage is large enough 0.12 per tensor (torch 2.13, 2026-11-28).
+remembered), on Numba's arrays 5.2, where the general way took 55; that remembers plans since. Asking whether torch
+records adds 0.1, and whether a tensor's storage is large enough 0.12 per tensor (torch 2.13, 2026-11-28).
 """
 
 import functools
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .._arrays import tensors
-from .._operations import DATA, OPERATIONS
-from . import NOT_QUICK, cuda_driver, libraries
+from .._operations import ROWS, UFUNCS
+from . import cuda_driver, elementwise, launch_cache, libraries
 from . import dtypes as _types
 from . import settings as _settings
-from .elementwise import _number, contiguous_grid
 from .grids import Grid
-from .kernels import Spec
 from .launcher import Prepared, prepared
-from .numba_cuda import SIMULATED
+from .numba_cuda import SIMULATED, cuda
 from .settings import VECTOR_BYTES
+from .view import View
 
 #: Address, number of elements, dtype and device of an array; None for one that is not plain.
 _Facts = tuple[int, int, np.dtype, int] | None
+#: ``quick(name, operands, out)``: runs a call of the common kind, or returns None.
+Quick = Callable[[str, Sequence[Any], Any], Any]
 
-_DATA_COUNT = {name: sum(operand in DATA for operand in operands) for name, operands in OPERATIONS.items()}
+_DATA_COUNT = {name: len(row.data) for name, row in UFUNCS.items()}
 
 
-class _Ways:
+@dataclass
+class Ways:
     """How to ask the arrays of one library."""
 
-    def __init__(
-        self, library: libraries.Library, facts: Callable[[Any], _Facts], stream: Callable[[int], int],
-        recording: Callable[[], bool] | None = None, writing: Callable[[Any], bool] = lambda value: True,
-    ) -> None:  # fmt: skip
-        self.library, self.facts, self.stream = library, facts, stream
-        #: Says whether the library may be recording what is done; notes that an array will be written to, if it may be.
-        self.recording, self.writing = recording, writing
-        self.attempt: Callable[[str, Sequence[Any], Any], Any] = functools.partial(attempt, self)
+    library: libraries.Library
+    facts: Callable[[Any], _Facts]
+    #: Returns a device's stream.
+    stream: Callable[[int], int]
+    #: Returns a new array like a contiguous one, on the current GPU.
+    like: Callable[[Any], Any]
+    #: Says whether the library may be recording what is done.
+    recording: Callable[[], bool] | None = None
+    #: Notes that an array will be written to, if it may be.
+    writing: Callable[[Any], bool] = lambda value: True
 
 
-def _torch_ways() -> _Ways:
+def _torch_ways() -> Ways:
     dtypes = tensors.dtypes()
     torch: Any = sys.modules["torch"]
     forward, increment_version = torch.autograd.forward_ad, torch.autograd.graph.increment_version
@@ -83,10 +88,10 @@ def _torch_ways() -> _Ways:
         increment_version(value)
         return True
 
-    return _Ways(libraries.TORCH, facts, libraries.TORCH.stream, recording, writing)
+    return Ways(libraries.TORCH, facts, libraries.TORCH.stream, torch.empty_like, recording, writing)
 
 
-def _cupy_ways() -> _Ways:
+def _cupy_ways() -> Ways:
     cupy: Any = sys.modules["cupy"]
     current = cupy.cuda.get_current_stream
 
@@ -96,10 +101,10 @@ def _cupy_ways() -> _Ways:
         memory = value.data
         return memory.ptr, value.size, value.dtype, memory.device_id
 
-    return _Ways(libraries.CUPY, facts, lambda device: current().ptr)
+    return Ways(libraries.CUPY, facts, lambda device: current().ptr, cupy.empty_like)
 
 
-def _numba_ways() -> _Ways:
+def _numba_ways() -> Ways:
     stream = libraries.NUMBA.stream
 
     def facts(value: Any) -> _Facts:
@@ -109,12 +114,15 @@ def _numba_ways() -> _Ways:
             return None
         return interface["data"][0], value.size, value.dtype, 0
 
-    return _Ways(libraries.NUMBA, facts, lambda device: stream)
+    def like(value: Any) -> Any:
+        return cuda.device_array(value.shape, value.dtype)
+
+    return Ways(libraries.NUMBA, facts, lambda device: stream, like)
 
 
 @functools.lru_cache(maxsize=4096)
 def _rounded(value: float, dtype: np.dtype) -> Any:
-    return _number(value, dtype)
+    return launch_cache.number(value, dtype)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -125,17 +133,17 @@ def _planned(
 
     None for what NumPy would promote, for no elements, and for what is not aligned.
     """
-    code = _types.code_of(dtype)
-    if code is None or (name != "relu" and not _types.is_float(dtype)) or not n or offset % dtype.itemsize:
+    row, code = ROWS[name], _types.code_of(dtype)
+    known = code is not None and (_types.is_float(dtype) or code in row.typecodes)
+    if not known or not n or offset % dtype.itemsize:
         return None
-    arrays = _DATA_COUNT[name]
-    scalars = len(OPERATIONS[name]) - arrays
-    head, loads, grid = contiguous_grid(offset, n, dtype.itemsize, device)
-    roles, stored = ("array",) * arrays + ("scalar",) * scalars, (code,) * arrays + ("",) * scalars
-    return prepared(Spec(name, code, roles, stored, code, loads)), grid, head
+    view = View(None, offset, (n,), (dtype.itemsize,), dtype, device, 0)
+    operands = [view if operand.kind == "data" else 0.0 for operand in row.operands]
+    ((spec, grid, values),) = elementwise.plan(name, dtype, [*operands, None, view])
+    return prepared(spec), grid, values[len(row.data) + 2]  # after the addresses, the output's too, and `n`
 
 
-def _address(ways: _Ways, value: Any, first: Any, dtype: np.dtype, device: int) -> int | None:
+def _address(ways: Ways, value: Any, first: Any, dtype: np.dtype, device: int) -> int | None:
     """Return the address of an array that is plain and just like the first one, None for others."""
     if type(value) is not type(first) or value.shape != first.shape:
         return None
@@ -146,36 +154,36 @@ def _address(ways: _Ways, value: Any, first: Any, dtype: np.dtype, device: int) 
     return facts[0] or None
 
 
-def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
-    """Run a call of the common kind; return `NOT_QUICK`, having done nothing, for any other."""
+def attempt(ways: Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
+    """Run a call of the common kind; return None, having done nothing, for any other."""
     first = operands[0]
     if ways.recording is not None and ways.recording():
-        return NOT_QUICK
+        return None
     facts = ways.facts(first)
     if facts is None:
-        return NOT_QUICK
+        return None
     pointer, n, dtype, device = facts
     if not pointer:
-        return NOT_QUICK
+        return None
     pointers = [pointer]
     count = _DATA_COUNT[name]
     if count == 2:
         other = _address(ways, operands[1], first, dtype, device)
         if other is None:
-            return NOT_QUICK
+            return None
         pointers.append(other)
     # where new memory begins is looked at below
     target = 0 if out is None else pointer if out is first else _address(ways, out, first, dtype, device)
     if target is None:
-        return NOT_QUICK
+        return None
     plan = _planned(name, dtype, n, target % VECTOR_BYTES, device, _settings.of_launches())
     if plan is None:
-        return NOT_QUICK
+        return None
     launch, grid, head = plan
     scalars = []
     for value in operands[count:]:
         if type(value) is not float and type(value) is not int:
-            return NOT_QUICK
+            return None
         # float64 and float32 are rounded, to nearest, as they are packed; that refuses what is too large for float32.
         # A cache would not tell zeros of either sign apart, and a NaN not find itself.
         if dtype.itemsize != 8 and value and (dtype.itemsize == 2 or not -3e38 < value < 3e38):
@@ -183,39 +191,44 @@ def attempt(ways: _Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
         scalars.append(float(value) if type(value) is int else value)
     if out is None:
         if any([each % VECTOR_BYTES for each in pointers]):
-            return NOT_QUICK
-        result = ways.library.like(first)
+            return None
+        try:
+            result = ways.like(first)
+        except Exception as error:
+            if ways.library.ran_out(error):
+                raise ways.library.no_memory(error) from None
+            raise
         target = _address(ways, result, first, dtype, device)
         if target is None or target % VECTOR_BYTES:
-            return NOT_QUICK
+            return None
     for each in pointers:
         # aligned alike, and the very output or all of it elsewhere
         if each != target and ((each - target) % VECTOR_BYTES or abs(each - target) < n * dtype.itemsize):
-            return NOT_QUICK
+            return None
     if out is not None and not ways.writing(out):
-        return NOT_QUICK
+        return None
     launch(grid, ways.stream(device), device, *pointers, target, n, head, *scalars)
     return result if out is None else out
 
 
-_ways: dict[type, _Ways] = {}
+_quick: dict[type, Quick] = {}
 
 
-def ways_for(value: Any) -> _Ways | None:
-    """Return how to ask an array; None for arrays without a short way."""
+def quick_for(value: Any) -> Quick | None:
+    """Return `attempt` for arrays of this type; None for libraries without such a way."""
     kind = type(value)
-    found = _ways.get(kind)
+    found = _quick.get(kind)
     if found is None:
         torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
         if kind is getattr(torch, "Tensor", None):
-            found = _torch_ways()
+            ways = _torch_ways()
         elif SIMULATED or cuda_driver.get().count() > 1:  # which GPU is the current one is for the general way
             return None
         elif kind is getattr(cupy, "ndarray", None):
-            found = _cupy_ways()
+            ways = _cupy_ways()
         elif libraries.library_of(value) is libraries.NUMBA and not isinstance(value, np.ndarray):
-            found = _numba_ways()
+            ways = _numba_ways()
         else:
             return None
-        _ways[kind] = found
+        found = _quick[kind] = functools.partial(attempt, ways)
     return found

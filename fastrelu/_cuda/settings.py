@@ -27,8 +27,13 @@ SUM_FOLD, SUM_FOLD_LOADS = 32, 16
 
 
 def of_launches() -> tuple[int, ...]:
-    """Return all that the plan of a launch depends on, for who remembers plans."""
+    """Return what the plan of every launch depends on, for who remembers plans."""
     return BLOCK, VECTORS, MAX_BLOCKS, FILL
+
+
+def of_sums() -> tuple[int, ...]:
+    """Return what the plan of a pass with sums depends on besides."""
+    return SUM_THREADS, SUM_TERMS, SUM_LOADS, SUM_FOLD, SUM_FOLD_LOADS
 
 
 #: Bytes of one vector access, the widest that every supported GPU has.

@@ -1,11 +1,13 @@
 """What stands for a GPU where Numba simulates one: memory and arithmetic for `access`, and a driver without a GPU."""
 
+import contextlib
 import ctypes
 import functools
 
 import numpy as np
 
 from .dtypes import compute_dtype, memory_dtype
+from .settings import VECTOR_BYTES
 
 
 def lowered(result):
@@ -86,3 +88,52 @@ def to_memory(values, code):
 
 def _rounded(values, code):
     return _from_memory(to_memory(values, code), code)
+
+
+class Driver:
+    """As `cuda_driver.Driver`, of one GPU whose memory is the host's, and where all work is done at once."""
+
+    #: What unfinished work needs.
+    kept = ()
+
+    def __init__(self):
+        self._buffers = {}
+
+    def _one(self, *_):
+        return 1
+
+    def _first(self, *_):
+        return 0
+
+    def _done(self, *_):
+        return None
+
+    count = multiprocessors = _one
+    device_of = current_device = own_stream = new_stream = _first
+    is_capturing = wait = keep = synchronize = _done
+
+    def on(self, device):
+        """Use a GPU."""
+        return contextlib.nullcontext()
+
+    def new_buffers(self, size, device):
+        """Return the addresses of memory, aligned as a GPU's is."""
+        memory = [np.empty(size + VECTOR_BYTES, dtype=np.uint8) for _ in range(2)]
+        near, far = (-(-each.ctypes.data // VECTOR_BYTES) * VECTOR_BYTES for each in memory)
+        self._buffers[near] = memory
+        return near, far
+
+    def free_buffers(self, near, far, device):
+        """Give such memory back."""
+        del self._buffers[near]
+
+    def send(self, near, far, nbytes, stream):
+        """Copy to the GPU."""
+        ctypes.memmove(far, near, nbytes)
+
+    def fetch(self, near, far, nbytes, stream):
+        """Copy back."""
+        ctypes.memmove(near, far, nbytes)
+
+
+DRIVER = Driver()

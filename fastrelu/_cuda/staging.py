@@ -5,7 +5,6 @@ So data travels through pinned buffers, two sets of them: while one piece is on 
 processor fills or empties the other set. Memory is bounded, however large the arrays are.
 """
 
-import contextlib
 import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +13,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from .._arrays import classify
-from .._operations import DATA, OPERATIONS
-from .._runtime.dtypes import supported
-from . import cuda_driver, dtypes, elementwise, libraries, settings
-from .numba_cuda import SIMULATED
+from .._call import errors
+from .._operations import ROWS
+from . import cuda_driver, dtypes, elementwise, settings
 from .view import View
 
 #: One call at a time uses the buffers; the copy engines are shared anyway.
@@ -29,50 +27,20 @@ class _Buffer:
 
     def __init__(self, size: int, device: int) -> None:
         self.size, self.device = size, device
-        if SIMULATED:
-            self.host = np.empty(size, dtype=np.uint8)
-            self._far = np.empty(size + 16, dtype=np.uint8)
-            self.pointer = -(-self._far.ctypes.data // 16) * 16
-            return
-        driver = cuda_driver.get()
-        near, far = ctypes.c_void_p(), ctypes.c_uint64()
-        with driver.on(device):
-            driver.call("cuMemHostAlloc", ctypes.byref(near), ctypes.c_size_t(size), 1)  # 1: for every context
-            try:
-                driver.call("cuMemAlloc_v2", ctypes.byref(far), ctypes.c_size_t(size))
-            except BaseException:
-                driver.call("cuMemFreeHost", near)
-                raise
-        self._near, self.pointer = near, far.value
-        self.host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(near.value or 0))
+        self._near, self.pointer = cuda_driver.get().new_buffers(size, device)
+        self.host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self._near))
 
     def send(self, nbytes: int, stream: int) -> None:
         """Copy the first bytes to the GPU, in the stream's order."""
-        if SIMULATED:
-            ctypes.memmove(self.pointer, self.host.ctypes.data, nbytes)
-            return
-        cuda_driver.get().call(
-            "cuMemcpyHtoDAsync_v2", ctypes.c_uint64(self.pointer), self._near, ctypes.c_size_t(nbytes),
-            ctypes.c_void_p(stream),
-        )  # fmt: skip
+        cuda_driver.get().send(self._near, self.pointer, nbytes, stream)
 
     def fetch(self, nbytes: int, stream: int) -> None:
         """Copy the first bytes back, in the stream's order."""
-        if SIMULATED:
-            ctypes.memmove(self.host.ctypes.data, self.pointer, nbytes)
-            return
-        cuda_driver.get().call(
-            "cuMemcpyDtoHAsync_v2", self._near, ctypes.c_uint64(self.pointer), ctypes.c_size_t(nbytes),
-            ctypes.c_void_p(stream),
-        )  # fmt: skip
+        cuda_driver.get().fetch(self._near, self.pointer, nbytes, stream)
 
     def free(self) -> None:
         """Give the memory back."""
-        if not SIMULATED:
-            driver = cuda_driver.get()
-            with driver.on(self.device):
-                driver.call("cuMemFree_v2", ctypes.c_uint64(self.pointer))
-                driver.call("cuMemFreeHost", self._near)
+        cuda_driver.get().free_buffers(self._near, self.pointer, self.device)
 
 
 class _Set:
@@ -80,7 +48,7 @@ class _Set:
 
     def __init__(self, device: int) -> None:
         self.device = device
-        self.stream = 0 if SIMULATED else cuda_driver.get().new_stream(device)
+        self.stream = cuda_driver.get().new_stream(device)
         self.buffers: list[_Buffer] = []
         self.waiting: list[tuple[Any, slice, np.ndarray]] = []
 
@@ -97,8 +65,7 @@ class _Set:
     def drain(self) -> None:
         """Wait for the piece on its way, if any, and put it into its place."""
         if self.waiting:
-            if not SIMULATED:
-                cuda_driver.get().call("cuStreamSynchronize", ctypes.c_void_p(self.stream))
+            cuda_driver.get().synchronize(self.stream)
             pieces, self.waiting = self.waiting, []
             for flat, place, piece in pieces:
                 flat[place] = piece
@@ -108,45 +75,20 @@ class _Set:
 _sets: dict[int, tuple[_Set, _Set]] = {}
 
 
-def _current_device() -> int:
-    number = ctypes.c_int()
-    if SIMULATED or cuda_driver.get().library.cuCtxGetDevice(ctypes.byref(number)):
-        return 0  # no context is current
-    return number.value
-
-
 def call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> Any:
     """Run an operation on host arrays on the GPU; blocks until the result is there."""
-    arguments = OPERATIONS[name]
-    for key in kwargs:
-        if key not in elementwise.KEYWORDS:
-            raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
-    values = [value if isinstance(value, classify.NUMBERS) else np.asarray(value) for value in operands]
-    for argument, value in zip(arguments, values, strict=True):
-        dtype = value.dtype if isinstance(value, np.ndarray) else np.dtype(type(value))
-        if not supported(dtype):
-            libraries.refuse_dtype(name, argument, f"dtype {dtype}")
-    if out is not None and not isinstance(out, np.ndarray):
-        raise TypeError(f"{name}: out must be an array, not {classify.type_name(out)}")
-    kinds = [
-        type(value) if type(value) in (int, float) else np.asarray(value).dtype.newbyteorder("=") for value in values
-    ]
+    row = ROWS[name]
+    checked = errors.checked(name, operands, out)
+    values = [value if isinstance(value, classify.NUMBERS) else np.asarray(value) for value in checked]
+    kinds = [value.dtype.newbyteorder("=") if isinstance(value, np.ndarray) else type(value) for value in values]
     into = None if out is None else out.dtype.newbyteorder("=")
     loop = dtypes.loop_dtype(name, kinds, into, kwargs)
     where = kwargs.get("where", True)
     shapes = [np.shape(value) for value in (*values, where)]
-    try:
-        shape = np.broadcast_shapes(*shapes)
-        if out is not None and np.broadcast_shapes(shape, out.shape) != out.shape:
-            raise ValueError
-    except ValueError:
-        into_shape = "" if out is None else f" into out of shape {out.shape}"
-        raise ValueError(f"{name}: shapes {shapes[:-1]} could not be broadcast together{into_shape}") from None
-    if out is not None:
-        shape = out.shape
-        if not out.flags.writeable:
-            raise ValueError(f"{name}: the output array is read-only")
-    data = [value for argument, value in zip(arguments, values, strict=True) if argument in DATA]
+    shape = elementwise.result_shape(name, shapes, None if out is None else out.shape)
+    if out is not None and not out.flags.writeable:
+        raise ValueError(f"{name}: the output array is read-only")
+    data = values[: len(row.data)]
     like = next((value for value in data if isinstance(value, np.ndarray) and value.shape == shape), None)
     order = kwargs.get("order", "K")
     if out is None and like is not None:
@@ -227,9 +169,10 @@ def stream_through(
     parts = [*inputs, *outputs]
     whole = max(part.each for part in parts)
     piece = min(size, whole * max(1, settings.STAGING_BYTES // (whole * max(part.dtype.itemsize for part in parts))))
-    device = _current_device()
+    driver = cuda_driver.get()
+    device = driver.current_device()
     # this may be a thread without a context, with buffers that another one has made
-    with _lock, contextlib.nullcontext() if SIMULATED else cuda_driver.get().on(device):
+    with _lock, driver.on(device):
         if device not in _sets:
             _sets[device] = _Set(device), _Set(device)
         sets = _sets[device]

@@ -8,30 +8,27 @@ simulator does the same as a GPU. Neighbouring threads take neighbouring vectors
 layout has no such vectors, and each has several in flight.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from .._operations import OPERATIONS, WRITTEN
+from .._operations import ROWS
 from .access import adder, applier, closer, gatherer, loader, scatterer, spotter, storer
-from .dtypes import compute_dtype, compute_type
-from .kernels import Spec, _order
-from .numba_cuda import SIMULATED, cuda, types
+from .dtypes import compute_dtype, words
+from .numba_cuda import cuda
+from .specs import Spec
 
 #: Bytes of a sum between passes: a count of int64, or a sum of float64.
 SUM_BYTES = 8
+#: The name of a kernel that adds up sums of another launch.
+FOLD = "fold"
 
 
-class SumSpec(NamedTuple):
-    """What a kernel with sums is compiled for. As `Spec`, whose caches it shares: their names differ."""
+@dataclass(frozen=True)
+class SumSpec(Spec):
+    """A kernel with sums of a function, or one that adds up sums: a `FOLD`."""
 
-    #: The function, or "fold" for one that adds up sums of another launch.
-    name: str
-    loop: str
-    roles: tuple[str, ...]
-    stored: tuple[str, ...]
-    #: Type character of the element-wise result; "" if there is none.
-    out: str
     #: Axes besides that of the units; at least 1.
     axes: int
     #: "q" for a count, "d" for a sum, "dd" for a sum and what rounding has lost of it.
@@ -48,22 +45,13 @@ class SumSpec(NamedTuple):
     #: Whether the result is added to what is there.
     adds: bool = False
 
-    def of_role(self, role):
-        """Return the types of the operands that have a role."""
-        return Spec.of_role(self, role)
-
     def argument_types(self) -> tuple[Any, ...]:
-        """Return the Numba types of the kernel's arguments."""
-        word, inputs = types.int64, len(self.of_role("array"))
+        word, inputs = words(), len(self.of_role("array"))
         arrays = inputs + bool(self.out)
-        per_axis, per_array = types.UniTuple(word, self.axes), types.UniTuple(word, arrays)
-        scalars = types.UniTuple(compute_type(self.loop), len(self.of_role("scalar")))
-        strides = types.UniTuple(per_axis, arrays)
-        places = types.UniTuple(word, inputs)
-        return places, word, word, word, word, word, word, per_array, per_axis, strides, scalars
+        head = words(inputs), word, word, word, word, word, word
+        return *head, words(arrays), words(self.axes), words(arrays, self.axes), self.scalars()
 
-    def python_kernel(self):
-        """Return the kernel as a Python function, for `cuda.jit` or for `cuda.compile`."""
+    def python_kernel(self) -> Any:
         return _summed(self)
 
 
@@ -71,8 +59,8 @@ def _summed(spec):
     arrays, code, width = spec.of_role("array"), spec.sums[0], max(spec.lanes)
     exact, writes, leaves, adds, across = len(spec.sums) == 2, bool(spec.out), not spec.result, spec.adds, spec.across
     loads, units_each = spec.loads, width if across else 1
-    order, operands = _order(spec), len(arrays) + writes
-    term = "fold" if spec.name == "fold" else "positive" if code == "q" else "slope_term"
+    order, operands = spec.order(), len(arrays) + writes
+    term = FOLD if spec.name == FOLD else "positive" if code == "q" else "slope_term"
     add = adder(term, code, spec.loop, order, units_each)
 
     def batch(count):
@@ -80,9 +68,9 @@ def _summed(spec):
         ways = spotter(operands, count), gatherer(arrays, spec.loop, spec.lanes, count)
         if not writes:
             return *ways, None, None
-        operation = WRITTEN[spec.name]
+        operation = ROWS[spec.name].like
         # At zero, the derivative is the slope
-        whole = order + order[-1:] * (len(OPERATIONS[operation]) - len(order))
+        whole = order + order[-1:] * (len(ROWS[operation].operands) - len(order))
         return *ways, applier(operation, spec.loop, whole, width * count), scatterer(spec.out, spec.loop, width, count)
 
     spots, gather, apply, scatter = batch(loads)
@@ -129,8 +117,4 @@ def _summed(spec):
                 store_results(target, unit * step, step, close(totals, lost, before))
             thread += np.int64(cuda.gridDim.x) * np.int64(cuda.blockDim.x)
 
-    def silent(*arguments):
-        with np.errstate(all="ignore"):
-            summed(*arguments)
-
-    return silent if SIMULATED else summed
+    return summed

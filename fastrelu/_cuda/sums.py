@@ -1,35 +1,31 @@
 """Calls of the functions with sums, on device arrays, and their launches."""
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .._call import sums as _sums
-from .._operations import SUMMED, WRITTEN
+from .._operations import ROWS
 from .._runtime.jobs import coalesce
-from . import passes, settings
-from .arguments import new
-from .bitmask import _code
-from .elementwise import _limit, _number, vector_lanes, write_apart
-from .grids import broadcast, flat_grid
-from .launcher import prepared
+from . import dtypes, launch_cache, passes, settings
+from .elementwise import write_apart
+from .grids import flat_grid
+from .launch_cache import Planned
+from .layouts import arrays_of, of_role, roles_of, rows_of, stored_of, vector_lanes
 from .numba_cuda import cuda
 from .settings import VECTOR_BYTES
-from .sum_kernels import SUM_BYTES, SumSpec
+from .sum_kernels import FOLD, SUM_BYTES, SumSpec
 from .view import View
 
 #: Elements of an access at most: each has a sum of its own, in registers, if neighbours are of different units.
 MOST_LANES = 8
 
 
-class SumPass(passes.Pass):
+class OnDevice(passes.Pass):
     """A pass on device arrays with sums per unit: along `axis`, or one for all with ``axis=None``."""
-
-    def writes(self) -> bool:
-        return self.name in WRITTEN
 
     def idle(self) -> bool:
         return 0 in self.shape and (self.argument == "counts" or 0 in self.result_shape)
@@ -39,7 +35,7 @@ class SumPass(passes.Pass):
         self.axis = _sums.axis_of(self.name, self.options["axis"], len(self.shape))
         self.argument = _sums.argument_of(self.given)
         self.result_shape = () if self.axis is None else (self.shape[self.axis],)
-        self.result_dtype = self.loop if "grad" in SUMMED[self.name] else _sums.COUNT
+        self.result_dtype = _sums.COUNT if self.row.sums == "counts" else self.loop
         into = self.outputs.get(self.argument)
         if into is not None:
             what = f"a {self.library.label} of dtype {into.dtype}"
@@ -52,28 +48,24 @@ class SumPass(passes.Pass):
         result = self.memory(self.argument, self.result_shape, self.result_dtype)
         if self.argument in self._new and result.dtype != self.result_dtype:
             raise TypeError(f"{self.name}: the result is of dtype {self.result_dtype}, which JAX holds only with x64")
-        out = self.memory("out", self.shape, self.loop) if self.writes() else None
+        out = self.result() if self.row.writes_result else None
         # With another output, strides and alignment can be others, and with them the number of sums: enough for all
         nbytes = scratch_bytes(self.name, self.loop, self.shape, self.axis)
-        scratch = new(self.name, self.library, (nbytes,), np.dtype("B"), "C", self.data)[1] if nbytes else None
-        between = scratch.pointer if scratch else 0
+        scratch = self.new((nbytes,), np.dtype("B"), "C", self.views[0])[1] if nbytes else None
 
         def write(target: View | None) -> None:
-            launch(self.name, self.loop, self.operands, target, self.axis, result, between, self.stream)
+            launch(self.name, self.loop, self.operands, target, self.axis, result, scratch, self.stream)
 
-        if out is None:
-            self.launch(lambda: write(None))
-        else:
-            self.launch(lambda: write_apart(self.name, self.library, self.views, out, self.stream, write))
+        self.launch(lambda: write(None) if out is None else write_apart(self, out, write))
         if scratch:  # in use until the launches are done, as the inputs are
             self.views.append(scratch)
-        if self.argument == "out":
+        if out is None:
             return self.leave("out")
         results = self.leave("out"), self.leave(self.argument)
         return results[0] if self.argument == "counts" else results
 
 
-class StagedSumPass(_sums.SumPass):
+class Staged(_sums.SumPass):
     """A pass on host arrays, of which the GPU gets some rows at a time; the sums of these are added in order."""
 
     def check(self) -> None:
@@ -104,7 +96,7 @@ class StagedSumPass(_sums.SumPass):
         if self.row.writes_result:
             out = cuda.to_device(np.empty(views[0].shape, self.dtype))
             outputs = {"out": out, self.argument: sums}
-        SumPass(self.name, inputs, outputs, axis=self.axis).run()
+        OnDevice(self.name, inputs, outputs, axis=self.axis).run()
         if self.row.writes_result:
             views[-1][...] = out.copy_to_host()
         result: np.ndarray = sums.copy_to_host()
@@ -133,20 +125,24 @@ def scratch_bytes(name: str, loop: np.dtype, shape: tuple[int, ...], axis: int |
 
 def _kinds(name: str, loop: np.dtype) -> str:
     """Return the types of a function's sums: a count, a sum, or a sum and what rounding has lost of it."""
-    if "grad" not in SUMMED[name]:
-        return "q"
-    return "dd" if loop == np.float64 else "d"
+    return "q" if ROWS[name].sums == "counts" else "d" * len(ROWS[name].dtypes_of_sums(loop))
 
 
 def launch(
     name: str, loop: np.dtype, operands: Sequence[Any], out: View | None, axis: int | None, result: View,
-    scratch: int, stream: int,
+    scratch: View | None, stream: int,
 ) -> None:  # fmt: skip
     """Launch the pass over the data, whose first operand is an array, and those over its sums."""
-    inputs = [view for view in operands if isinstance(view, View)]
+    arguments = [*operands, out, scratch, result]
+    launch_cache.launch(plan, name, loop, arguments, stream, axis, settings.of_sums())
+
+
+def plan(name: str, loop: np.dtype, arguments: Sequence[Any], axis: int | None, _settings: Any) -> Iterator[Planned]:
+    """Plan the launches for operands, output or None, memory for sums between launches or None, and the result."""
+    *operands, out, scratch, result = arguments
+    inputs = arrays_of(operands)
     arrays, shape = inputs if out is None else [*inputs, out], inputs[0].shape
-    rows = [broadcast(view.shape, view.strides, shape) for view in arrays]
-    units, unit_steps, others = 1, [0] * len(rows), shape
+    rows, units, unit_steps, others = rows_of(arrays, shape), 1, [0] * len(arrays), shape
     if axis is not None:
         units, unit_steps, others = shape[axis], [row[axis] for row in rows], shape[:axis] + shape[axis + 1 :]
         rows = [row[:axis] + row[axis + 1 :] for row in rows]
@@ -154,7 +150,7 @@ def launch(
     # Neighbours in the memory of the last array, which is the output if there is one
     nearer = [abs(step) for step in reversed(unit_steps)] < [abs(row[-1]) for row in reversed(steps) if row]
     across = units > 1 and (not extents or nearer)
-    extents, steps = list(extents or [1]), [list(row or [0]) for row in steps]
+    extents, steps = extents or [1], [row or [0] for row in steps]
     if across:
         lanes = vector_lanes(arrays, loop, units, unit_steps, steps)
     else:
@@ -167,32 +163,29 @@ def launch(
         extents[-1] //= width
         steps = [[*row[:-1], row[-1] * each] for row, each in zip(steps, lanes, strict=True)]
     columns, length = units // width if across else units, math.prod(extents)
-    roles = tuple("array" if isinstance(view, View) else "scalar" for view in operands)
-    stored = tuple(_code(view.dtype) if isinstance(view, View) else "" for view in operands)
-    kinds, written = _kinds(name, loop), "" if out is None else _code(out.dtype)
+    kinds, written = _kinds(name, loop), "" if out is None else dtypes.code(out.dtype)
     spec = SumSpec(
-        name, _code(loop), roles, stored, written, len(extents), kinds, across, lanes[: len(inputs)],
-        settings.SUM_LOADS,
+        name, dtypes.code(loop), roles_of(operands), stored_of(operands), written, len(extents), kinds, across,
+        lanes[: len(inputs)], settings.SUM_LOADS,
     )  # fmt: skip
-    pointers = [view.pointer for view in inputs]
-    scalars = [_number(value, loop) for value in operands if not isinstance(value, View)]
-    stages, size = stages_of(columns, length), SUM_BYTES * len(kinds)
-    for slots, following in itertools.zip_longest(stages, stages[1:]):
-        target, step = scratch, 0
-        if following is None:
-            target, step = result.pointer, result.strides[0] if axis is not None else 0
-            spec = spec._replace(result=_code(result.dtype), adds=name.endswith("with_counts"))
-        grid = flat_grid(columns * slots, settings.BLOCK, 1, _limit())
-        prepared(spec)(
-            grid, stream, result.device, *pointers, 0 if out is None else out.pointer, target, step, units, length,
-            slots, *unit_steps, *extents, *(each for row in steps for each in row), *scalars,
+    pointers, scalars = [view.pointer for view in inputs], of_role("scalar", operands, spec.roles)
+    place, written_to = 0 if scratch is None else scratch.pointer, 0 if out is None else out.pointer
+    parts, size = len(kinds), SUM_BYTES * len(kinds)
+    adds = ROWS[name].sums == "counts" and ROWS[name].writes_result  # to the caller's counts
+    for slots in stages_of(columns, length):
+        target, step = place, 0
+        if slots == 1:
+            target, step = result.pointer, 0 if axis is None else result.strides[0]
+            spec = replace(spec, result=dtypes.code(result.dtype), adds=adds)
+        yield spec, flat_grid(columns * slots), (
+            *pointers, written_to, target, step, units, length, slots, *unit_steps, *extents,
+            *(each for row in steps for each in row), *scalars,
         )  # fmt: skip
         # The next launch reads what this one leaves: the sums of a unit, and beside each what was lost of it
-        parts = len(kinds)
         spec = SumSpec(
-            "fold", kinds[0], ("array",) * parts, tuple(kinds), "", 1, kinds, across, (1,) * parts,
+            FOLD, kinds[0], ("array",) * parts, tuple(kinds), "", 1, kinds, across, (1,) * parts,
             settings.SUM_FOLD_LOADS,
         )  # fmt: skip
-        pointers, scratch = [scratch + SUM_BYTES * k for k in range(parts)], scratch + units * slots * size
-        columns, out, scalars, length, extents = units, None, [], slots, [slots]
+        pointers, place = [place + SUM_BYTES * k for k in range(parts)], place + units * slots * size
+        columns, written_to, scalars, length, extents = units, 0, [], slots, [slots]
         unit_steps, steps = [size if across else slots * size] * parts, [[units * size if across else size]] * parts

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import fastrelu._cuda as target
+from fastrelu._cuda import executor as target
 
 from . import emulator
 
@@ -90,8 +90,9 @@ def torch(monkeypatch):
 
     module = fakes.torch()
     monkeypatch.setitem(sys.modules, "torch", module)
-    monkeypatch.setattr(quick, "_ways", {})
-    monkeypatch.setattr(libraries, "TORCH", libraries._Torch())
+    monkeypatch.setattr(quick, "_quick", {})
+    monkeypatch.setattr(libraries, "TORCH", libraries.Torch())
+    monkeypatch.setitem(libraries.LIBRARIES, "torch", libraries.TORCH)
     return module
 
 

@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 
-from fastrelu._cuda import dlpack
+from fastrelu._cuda import dlpack, simulator
 
 
 class Interface:
@@ -212,23 +212,15 @@ class Configuration(ctypes.Structure):
     )  # fmt: skip
 
 
-class Driver:
+class Driver(simulator.Driver):
     """A driver that runs nothing and writes down what it is asked."""
 
     def __init__(self, codes=()):
+        super().__init__()
         self.log, self.launches, self.codes = [], [], list(codes)
-
-    def count(self):
-        return 1
-
-    def multiprocessors(self, device):
-        return 1
 
     def wait(self, waiting, first, device):
         self.log.append(("wait", waiting, first))
-
-    #: Nothing is held: nothing runs.
-    kept = ()
 
     def keep(self, stream, device, what):
         self.log.append(("keep", stream, device, what))

@@ -8,9 +8,12 @@ import pytest
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
 import fastrelu  # noqa: E402
-from fastrelu import _cuda  # noqa: E402
 from fastrelu._bench.oracle import assert_same, expected  # noqa: E402
-from fastrelu._cuda import dlpack, dtypes  # noqa: E402
+from fastrelu._cuda import (  # noqa: E402
+    dlpack,
+    dtypes,
+    executor,
+)
 
 from .data import specials, to_device, view_of  # noqa: E402
 
@@ -89,7 +92,7 @@ def test_nan_of_the_hardware_stays_nan():
     ones = np.array([0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F810000], np.uint32).view(np.float32)
     assert simulator.to_memory(ones, "E").tolist() == [0x7FFF, 0xFFFF, 0x7FC0, 0x7F81]
     assert (
-        _cuda.call("relu", [to_device(np.array([0x7F81], np.uint16).view(BFLOAT16))], None, None, {})
+        executor.call("relu", [to_device(np.array([0x7F81], np.uint16).view(BFLOAT16))], None, None, {})
         .copy_to_host()
         .view(np.uint16)
         == 0x7F81

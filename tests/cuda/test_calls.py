@@ -8,12 +8,22 @@ import numpy as np
 import pytest
 
 import fastrelu
-from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import cuda_driver, dlpack, elementwise, launch_cache, launcher, libraries
-from fastrelu._cuda.bitmask_kernels import MaskSpec
+from fastrelu._cuda import (
+    cuda_driver,
+    dlpack,
+    elementwise,
+    executor,
+    grids,
+    launch_cache,
+    launcher,
+    libraries,
+    recognise,
+    settings,
+)
+from fastrelu._cuda.bitmask_kernels import BitmaskSpec
+from fastrelu._cuda.elementwise_kernels import ElementwiseSpec
 from fastrelu._cuda.grids import Grid
-from fastrelu._cuda.kernels import Spec
 from fastrelu._cuda.numba_cuda import SIMULATED, cuda
 
 from . import fakes
@@ -28,12 +38,12 @@ X = specials("f", 23)
 
 def call(name, *operands, out=None, target=None, **kwargs):
     """Call as the package's dispatcher does: the quick way first, where there is one."""
-    quick = _cuda.quick_for(operands[0])
+    quick = executor.quick_for(operands[0])
     if quick is not None and not kwargs and target is None:
         result = quick(name, operands, out)
-        if result is not _cuda.NOT_QUICK:
+        if result is not None:
             return result
-    return _cuda.call(name, operands, out, target, kwargs)
+    return executor.call(name, operands, out, target, kwargs)
 
 
 def test_cuda_array_interface():
@@ -134,12 +144,12 @@ def test_torch_refusals(torch, recorder, monkeypatch, tensor, message, turn):
 )  # fmt: skip
 def test_the_quick_way_leaves_unusual_tensors_alone(torch, recorder, change):
     good, odd = fakes.Tensor(X), fakes.Tensor(X, **change)
-    quick = _cuda.quick_for(good)
-    assert quick("relu", [good], None) is not _cuda.NOT_QUICK
-    assert quick("relu", [odd], None) is quick("relu", [odd], odd) is quick("relu", [good], odd) is _cuda.NOT_QUICK
-    assert quick("relu_backward", [good, odd, 0.0], None) is _cuda.NOT_QUICK
+    quick = executor.quick_for(good)
+    assert quick("relu", [good], None) is not None
+    assert quick("relu", [odd], None) is quick("relu", [odd], odd) is quick("relu", [good], odd) is None
+    assert quick("relu_backward", [good, odd, 0.0], None) is None
     torch.autograd.forward_ad._current_level = 0
-    assert quick("relu", [good], None) is _cuda.NOT_QUICK
+    assert quick("relu", [good], None) is None
 
 
 @pytest.mark.parametrize("turn", ["first call", "later"])
@@ -184,7 +194,7 @@ def test_torch_outputs_that_are_not_ours_to_write(torch, recorder, turn):
     torch.autograd.graph.increment_version = None
     from fastrelu._cuda import quick
 
-    quick._ways.clear()
+    quick._quick.clear()
     assert call("relu", x, out=frozen) is frozen
     assert_same(frozen.array, expected("relu", (X,), "f"))
 
@@ -215,7 +225,7 @@ def test_elements_at_no_address(pointer, monkeypatch):
         with pytest.raises(ValueError, match=rf"relu: ({argument}) is of shape \(23,\), but has no memory"):
             call("relu", *operands, out=out)
     monkeypatch.setitem(sys.modules, "cupy", fakes.cupy())
-    monkeypatch.setattr(libraries, "_by_type", {})
+    monkeypatch.setattr(recognise, "_always", {})
     array = fakes.CupyArray(X)
     array.data.ptr = 0
     with pytest.raises(ValueError, match=r"x is of shape .*has no memory"):
@@ -226,11 +236,16 @@ def test_elements_at_no_address(pointer, monkeypatch):
 
 
 def test_memory_that_runs_out_in_the_quick_way(torch, recorder):
-    def full(value, dtype=None):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+    full, like = [], torch.empty_like
 
+    def new(value, **options):
+        if full:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return like(value, **options)
+
+    torch.empty_like = new
     call("relu", fakes.Tensor(X))
-    torch.empty_like = full
+    full.append(True)
     with pytest.raises(MemoryError, match="the GPU has not enough free memory for the result: CUDA out of memory"):
         call("relu", fakes.Tensor(X))
 
@@ -276,7 +291,6 @@ def test_refusals_write_nothing():
         (ValueError, "aligned", {"out": fakes.Interface(array, data=(array.ctypes.data + 2, False))}),
         (TypeError, "cast", {"out": fakes.Interface(np.zeros(23, "i"))}),
         (TypeError, "host memory", {"out": np.zeros(23, "f")}),
-        (TypeError, "keyword argument 'axis'", {"out": out, "axis": 0}),
         (TypeError, "where", {"out": out, "where": np.zeros(23, bool)}),
         (TypeError, "where is of dtype float32", {"out": out, "where": fakes.Interface(X)}),
         (TypeError, "casting='unsafe'", {"out": fakes.Interface(np.zeros(23, "i")), "casting": "unsafe"}),
@@ -285,6 +299,8 @@ def test_refusals_write_nothing():
     ]:
         with pytest.raises(error, match=match):
             call("relu", x, **kwargs)
+    with pytest.raises(TypeError, match="keyword argument 'axis'"):
+        fastrelu.relu(x, out=out, axis=0)
     with pytest.raises(ValueError, match="broadcast"):
         call("leaky_relu", x, fakes.Interface(X[:7]), out=out)
     assert_same(array, before)
@@ -377,7 +393,6 @@ def test_arrays_with_dlpack_only():
 
 def test_consumers_of_dlpack_wait_for_what_was_written_into_their_arrays(recorder, monkeypatch):
     recorder.own_stream = lambda device: 55
-    monkeypatch.setattr(libraries, "SIMULATED", False)
     x = OnlyDLPack(X.copy())
     assert call("relu", x, out=x) is x
     assert x.streams == [55, 55]
@@ -386,8 +401,7 @@ def test_consumers_of_dlpack_wait_for_what_was_written_into_their_arrays(recorde
 
 
 def test_jax_gets_memory_that_is_held_before_it_runs_out(jax, recorder, monkeypatch):
-    monkeypatch.setattr(libraries, "SIMULATED", False)
-    like = libraries.View((fakes.JaxArray(X),), 1, (1,), (4,), X.dtype, 0, 0)
+    like = libraries.View(fakes.JaxArray(X), 1, (1,), (4,), X.dtype, 0, 0)
     recorder.kept, empty = [1], jax.numpy.empty
     recorder.let_go = lambda most: recorder.kept.clear()
 
@@ -422,18 +436,18 @@ def test_a_jax_array_is_not_written_to(monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "values", "kinds"),
     [
-        (Spec("relu", "f", ("array",), ("f",), "f", 4), (101, 102, 5, 1), "qqqq"),
+        (ElementwiseSpec("relu", "f", ("array",), ("f",), "f", 4), (101, 102, 5, 1), "qqqq"),
         (
-            Spec("leaky_relu_grad", "f", ("array", "scalar", "scalar"), ("f", "", ""), "f", 1),
+            ElementwiseSpec("leaky_relu_grad", "f", ("array", "scalar", "scalar"), ("f", "", ""), "f", 1),
             (101, 102, 1 << 40, 3, 0.25, -0.5), "qqqqff",
         ),
-        (Spec("leaky_relu", "d", ("array", "uniform"), ("d", "d"), "d", 1), (101, 102, 5, 1, 103), "qqqqq"),
+        (ElementwiseSpec("leaky_relu", "d", ("array", "uniform"), ("d", "d"), "d", 1), (101, 102, 5, 1, 103), "qqqqq"),
         (
-            Spec("leaky_relu", "d", ("array", "scalar"), ("f", ""), "d", 2, axes=2),
+            ElementwiseSpec("leaky_relu", "d", ("array", "scalar"), ("f", ""), "d", 2, axes=2),
             (1, 2, 3, 4, 5, 6, 7, 8, -9, 10, 0.1), "qqqqqqqqqqd",
         ),
         (
-            MaskSpec("leaky_relu_backward_from_mask", "e", ("array", "bits", "scalar"), ("e", "", ""), "e", 8, 1),
+            BitmaskSpec("leaky_relu_backward_from_mask", "e", ("array", "bits", "scalar"), ("e", "", ""), "e", 8, 1),
             (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0.25), "qqqqqqqqqqf",
         ),
     ],
@@ -457,7 +471,7 @@ def test_what_a_launch_hands_to_the_driver(monkeypatch, spec, values, kinds):
 
 def test_a_launch_on_a_new_thread_gets_a_context(monkeypatch):
     monkeypatch.setattr(launcher, "SIMULATED", False)
-    launch = launcher.Prepared(Spec("relu", "f", ("array",), ("f",), "f", 1))
+    launch = launcher.Prepared(ElementwiseSpec("relu", "f", ("array",), ("f",), "f", 1))
     launch._handles[0], launch._driver = 1, fakes.Driver([201])
     launch(Grid(1, 1), 0, 0, 1, 2, 3, 0)
     assert launch._driver.log == [("current", 0)]
@@ -467,27 +481,28 @@ def test_a_launch_on_a_new_thread_gets_a_context(monkeypatch):
         launch(Grid(1, 1), 0, 0, 1, 2, 3, 0)
 
 
-def test_2_to_the_31_elements_need_no_32_bit_number():
-    assert elementwise.flat_grid(1 << 33, 256, 1, (1 << 31) - 1).blocks == 1 << 25
-    head, loads, grid = elementwise.contiguous_grid(40, 1 << 33, 4, 0)
+def test_2_to_the_31_elements_need_no_32_bit_number(monkeypatch):
+    monkeypatch.setattr(settings, "BLOCK", 256)
+    assert grids.flat_grid(1 << 33).blocks == 1 << 25
+    head, loads, grid = grids.contiguous_grid(40, 1 << 33, 4, 0)
     assert (head, grid.blocks) == (2, -(-((1 << 33) - 2) // (4 * grid.threads * loads)))
 
 
 def test_a_plan_is_made_once_for_arrays_that_lie_alike(monkeypatch):
-    planned, plan = [], elementwise._plan
-    monkeypatch.setattr(elementwise, "_plan", lambda *given: (planned.append(given[0]), plan(*given)))
+    planned, plan = [], elementwise.plan
+    monkeypatch.setattr(elementwise, "plan", lambda *given: planned.append(given[0]) or plan(*given))
     slope = np.linspace(-1, 1, 5, dtype="f")
     for k in range(3):
         x = np.roll(X[:20], k).reshape(4, 5)
         for value in (0.5 + k, cuda.to_device(slope * k)):
-            result = _cuda.call("leaky_relu", [cuda.to_device(x), value], None, None, {})
+            result = executor.call("leaky_relu", [cuda.to_device(x), value], None, None, {})
             host = value if isinstance(value, float) else slope * k
             assert_same(result.copy_to_host(), expected("leaky_relu", (x, host), "f"))
     assert 2 <= len(planned) <= 8  # the simulator's memory may be aligned otherwise each time
     for again in range(2):
         planned.clear()
         before = cuda.to_device(np.zeros((6, 2, 2, 2, 2, 2, 2), "f"))[:, ::2, :, :1, :, :1, :]
-        _cuda.call("relu", [before], before, None, {})
+        executor.call("relu", [before], before, None, {})
         assert len(planned) == 1 - again
 
 
@@ -495,31 +510,31 @@ def test_plans_do_not_pile_up(monkeypatch):
     monkeypatch.setattr(launch_cache, "_plans", {})
     monkeypatch.setattr(launch_cache, "MOST", 3)
     for n in range(1, 9):
-        _cuda.call("relu", [cuda.to_device(X[:n])], None, None, {})
+        executor.call("relu", [cuda.to_device(X[:n])], None, None, {})
         assert 1 <= len(launch_cache._plans) <= 3
 
 
 def test_describe_runs_nothing(monkeypatch):
     monkeypatch.setattr(elementwise, "launch", None)
-    assert _cuda.describe("relu", (cuda.to_device(X),), None, None)[0] == "device"
-    assert _cuda.describe("relu", (X,), None, "cuda")[0] == "host to device"
+    assert executor.describe("relu", (cuda.to_device(X),), None, None)[0] == "device"
+    assert executor.describe("relu", (X,), None, "cuda")[0] == "host to device"
     with pytest.raises(TypeError, match="serial"):
-        _cuda.describe("relu", (cuda.to_device(X),), None, "serial")
+        executor.describe("relu", (cuda.to_device(X),), None, "serial")
 
 
 def test_status(monkeypatch):
-    from fastrelu._cuda import status
+    from fastrelu._cuda import executor
 
-    assert "simulated" in _cuda.status_line()
-    monkeypatch.setattr(status, "simulated", lambda: False)
+    assert "simulated" in executor.status_line()
+    monkeypatch.setattr(executor, "simulated", lambda: False)
     monkeypatch.setattr(cuda_driver, "find", lambda: "no NVIDIA driver was found")
-    monkeypatch.setattr(status, "PACKAGE", "no_such_package")
-    reason = _cuda.unavailable()
+    monkeypatch.setattr(executor, "PACKAGE", "no_such_package")
+    reason = executor.unavailable()
     assert "numba-cuda is not installed" in reason
     assert "fastrelu[cuda13]" in reason
     assert "no NVIDIA driver" in reason
-    assert "\n" not in _cuda.status_line()
-    monkeypatch.setattr(status, "PACKAGE", "numba")
-    assert _cuda.unavailable() == "no NVIDIA driver was found"
+    assert "\n" not in executor.status_line()
+    monkeypatch.setattr(executor, "PACKAGE", "numba")
+    assert executor.unavailable() == "no NVIDIA driver was found"
     with pytest.raises(RuntimeError, match="target='cuda' is not available"):
-        _cuda.require()
+        executor.require()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fastrelu
-from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
+from fastrelu._cuda import executor
 from fastrelu._operations import MASKED, OPERATIONS, SUMMED, WRITTEN
 
 from .data import Relabelled, bits_of, listed, masked_case, operands_for, specials
@@ -403,15 +403,15 @@ def test_large_host_arrays():
 
 def test_launches_are_prepared():
     """The quick launch is the one in use: Numba's own is the fallback, and would hide that a name has moved."""
-    from fastrelu._cuda.bitmask_kernels import MaskSpec
-    from fastrelu._cuda.kernels import Spec
+    from fastrelu._cuda.bitmask_kernels import BitmaskSpec
+    from fastrelu._cuda.elementwise_kernels import ElementwiseSpec
     from fastrelu._cuda.launcher import prepared
     from fastrelu._cuda.sum_kernels import SumSpec
 
-    assert prepared(Spec("relu", "f", ("array",), ("f",), "f", 1)).load(0)
+    assert prepared(ElementwiseSpec("relu", "f", ("array",), ("f",), "f", 1)).load(0)
     assert prepared(SumSpec("count_active", "f", ("array",), ("f",), "", 1, "q", True, (4,), 4)).load(0)
-    assert prepared(MaskSpec("relu_with_mask", "f", ("array",), ("f",), "f", 4, 1)).load(0)
+    assert prepared(BitmaskSpec("relu_with_mask", "f", ("array",), ("f",), "f", 4, 1)).load(0)
 
 
 def test_status_names_the_gpu():
-    assert "compute capability" in _cuda.status_line()
+    assert "compute capability" in executor.status_line()

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import elementwise, launch_cache
+from fastrelu._cuda import elementwise, executor, launch_cache
 from fastrelu._runtime import jobs
 
 from .data import FLOATS, Guarded, specials, to_device, view_of
@@ -28,7 +27,7 @@ VIEWS = {
 @pytest.mark.parametrize("view", VIEWS)
 def test_views(view):
     take = VIEWS[view]
-    result = _cuda.call("leaky_relu", (view_of(to_device(BASE), take), 0.3), None, None, {})
+    result = executor.call("leaky_relu", (view_of(to_device(BASE), take), 0.3), None, None, {})
     assert_same(result.copy_to_host(), expected("leaky_relu", (take(BASE), 0.3), "f"))
 
 
@@ -36,22 +35,22 @@ def test_views(view):
 def test_into_views_and_in_place(view):
     take = VIEWS[view]
     out = to_device(np.full_like(BASE, 9))
-    _cuda.call("relu", (view_of(to_device(BASE), take),), view_of(out, take), None, {})
+    executor.call("relu", (view_of(to_device(BASE), take),), view_of(out, take), None, {})
     host = np.full_like(BASE, 9)
     take(host)[...] = expected("relu", (take(BASE),), "f")
     assert_same(out.copy_to_host(), host)
     x = to_device(BASE)
     host = BASE.copy()
     take(host)[...] = expected("leaky_relu", (take(BASE), -0.5), "f")
-    _cuda.call("leaky_relu", (view_of(x, take), -0.5), view_of(x, take), None, {})
+    executor.call("leaky_relu", (view_of(x, take), -0.5), view_of(x, take), None, {})
     assert_same(x.copy_to_host(), host)
 
 
 @pytest.fixture
 def specs(monkeypatch):
     """Write down what kernels are planned."""
-    seen, plan = [], elementwise._plan_strided
-    monkeypatch.setattr(elementwise, "_plan_strided", lambda spec, *given: (seen.append(spec), plan(spec, *given)))
+    seen, prepared = [], launch_cache.prepared
+    monkeypatch.setattr(launch_cache, "prepared", lambda spec: seen.append(spec) or prepared(spec))
     monkeypatch.setattr(launch_cache, "_plans", {})
     return seen
 
@@ -70,25 +69,25 @@ def test_rows_of_whole_vectors(code, rows, specs):
         (0.3, 0.3, (width,)), (to_device(slope), slope, (width, 1)), (device[part], x[part], (width, width)),
     ):  # fmt: skip
         specs.clear()
-        found = _cuda.call("leaky_relu", (device[part], slopes), None, None, {})
+        found = executor.call("leaky_relu", (device[part], slopes), None, None, {})
         assert_same(found.copy_to_host(), expected("leaky_relu", (x[part], host), code))
         assert [spec.lanes for spec in specs] == [lanes]
     shifted = (slice(None), slice(None), slice(1, 1 + columns))
     specs.clear()
-    found = _cuda.call("relu", (device[shifted],), None, None, {})
+    found = executor.call("relu", (device[shifted],), None, None, {})
     assert_same(found.copy_to_host(), expected("relu", (x[shifted],), code))
     assert [spec.lanes for spec in specs] == [(1,)]
 
 
 def test_negative_strides():
-    result = _cuda.call("relu", (view_of(to_device(BASE), lambda a: a[::-1, :, ::-2]),), None, None, {})
+    result = executor.call("relu", (view_of(to_device(BASE), lambda a: a[::-1, :, ::-2]),), None, None, {})
     assert_same(result.copy_to_host(), expected("relu", (BASE[::-1, :, ::-2],), "f"))
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 1), (6, 1, 1), (1,), (), (1, 5, 7), (6, 5, 7)])
 def test_a_slope_per_channel(shape):
     slope = np.linspace(-2, 2, int(np.prod(shape, dtype=int)), dtype="f").reshape(shape)
-    result = _cuda.call("leaky_relu", (to_device(BASE), to_device(slope)), None, None, {})
+    result = executor.call("leaky_relu", (to_device(BASE), to_device(slope)), None, None, {})
     assert_same(result.copy_to_host(), expected("leaky_relu", (BASE, slope), "f"))
 
 
@@ -97,32 +96,31 @@ def test_rows_and_columns_that_fill_no_block_write_nothing_else(rows, columns):
     x = specials("f", rows * columns).reshape(rows, columns)
     out = Guarded(np.zeros(x.size, "f"), 1)
     slope = np.linspace(-1, 1, columns, dtype="f")
-    _cuda.call("leaky_relu", (to_device(x), to_device(slope)), out.array.reshape(rows, columns), None, {})
+    executor.call("leaky_relu", (to_device(x), to_device(slope)), out.array.reshape(rows, columns), None, {})
     assert_same(out.array.copy_to_host(), expected("leaky_relu", (x, slope), "f").ravel())
     out.check()
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_contiguous_axes_become_one(order, monkeypatch):
-    whole = []
-    plan = elementwise._plan_contiguous
-    monkeypatch.setattr(elementwise, "_plan_contiguous", lambda *given: (whole.append(given[3]), plan(*given)))
+    whole, plan = [], elementwise.plan
+    monkeypatch.setattr(elementwise, "plan", lambda *given: (whole.append(each) or each for each in plan(*given)))
     monkeypatch.setattr(launch_cache, "_plans", {})
-    _cuda.call("relu", (to_device(np.asarray(BASE, order=order)),), None, None, {})
-    assert whole == [BASE.size]
+    executor.call("relu", (to_device(np.asarray(BASE, order=order)),), None, None, {})
+    assert [(spec.axes, values[2]) for spec, _, values in whole] == [(0, BASE.size)]
 
 
 def test_both_sides_broadcast():
     grad, x = BASE[:, :1], BASE[:1, :, 2:3]
     device = to_device(grad.copy()), to_device(x.copy())
-    result = _cuda.call("relu_backward", (*device, 1.0), None, None, {})
+    result = executor.call("relu_backward", (*device, 1.0), None, None, {})
     assert_same(result.copy_to_host(), expected("relu_backward", (grad, x, 1.0), "f"))
 
 
 def test_more_axes_than_a_kernel_has():
     x = specials("f", 3**8).reshape((3,) * 8)[(slice(None, None, 2),) * 8]
     whole = to_device(np.ascontiguousarray(np.pad(x, [(0, 1)] * 8)))
-    result = _cuda.call("relu", (whole[(slice(0, 2),) * 8],), None, None, {})
+    result = executor.call("relu", (whole[(slice(0, 2),) * 8],), None, None, {})
     assert_same(result.copy_to_host(), expected("relu", (x,), "f"))
 
 
@@ -132,7 +130,7 @@ def test_empty_and_0d(shape, monkeypatch):
     if 0 in shape:
         monkeypatch.setattr(elementwise, "launch", lambda *_: launched.append(1))
     x = np.full(shape, -1, "f")
-    result = _cuda.call("relu", (to_device(x),), None, None, {})
+    result = executor.call("relu", (to_device(x),), None, None, {})
     assert result.shape == shape
     assert not launched
     assert_same(result.copy_to_host(), np.zeros(shape, "f"))
@@ -142,11 +140,11 @@ def test_empty_and_0d(shape, monkeypatch):
 def test_mixed_precision(code, other):
     x, slope = specials(code, 33), specials(other, 33, 5)
     wide = np.result_type(code, other)
-    result = _cuda.call("leaky_relu", (to_device(x), to_device(slope)), None, None, {})
+    result = executor.call("leaky_relu", (to_device(x), to_device(slope)), None, None, {})
     with np.errstate(all="ignore"):
         assert_same(result.copy_to_host(), expected("leaky_relu", (x, slope), wide))
         into = to_device(np.zeros(33, "e"))
-        _cuda.call("relu", (to_device(x),), into, None, {})
+        executor.call("relu", (to_device(x),), into, None, {})
         assert_same(into.copy_to_host(), expected("relu", (x,), code).astype("e"))
 
 
@@ -155,11 +153,11 @@ def test_integers_are_promoted(code):
     from fastrelu import ufuncs
 
     x = specials(code, 21)
-    result = _cuda.call("leaky_relu", (to_device(x), 0.3), None, None, {})
+    result = executor.call("leaky_relu", (to_device(x), 0.3), None, None, {})
     wanted = ufuncs.leaky_relu(x, 0.3)
     assert_same(result.copy_to_host(), wanted)
     wide = to_device(np.zeros(21, "d"))
-    _cuda.call("relu", (to_device(x),), wide, None, {})
+    executor.call("relu", (to_device(x),), wide, None, {})
     assert_same(wide.copy_to_host(), np.maximum(x, 0).astype("d"))
 
 
@@ -168,7 +166,7 @@ def test_overlap(shift):
     host = specials("f", 60)
     source, target = slice(10, 50), slice(10 + shift, 50 + shift)
     device = to_device(host)
-    _cuda.call("leaky_relu", (device[source], 0.3), device[target], None, {})
+    executor.call("leaky_relu", (device[source], 0.3), device[target], None, {})
     host[target] = expected("leaky_relu", (host[source], 0.3), "f")
     assert_same(device.copy_to_host(), host)
 
@@ -176,13 +174,13 @@ def test_overlap(shift):
 def test_overlap_with_a_transpose():
     host = specials("f", 49).reshape(7, 7)
     device = to_device(host)
-    _cuda.call("relu", (view_of(device, np.transpose),), device, None, {})
+    executor.call("relu", (view_of(device, np.transpose),), device, None, {})
     assert_same(device.copy_to_host(), expected("relu", (host.T,), "f"))
 
 
 def test_fortran_order_stays():
     x = np.asfortranarray(BASE)
-    result = _cuda.call("relu", (to_device(x),), None, None, {})
+    result = executor.call("relu", (to_device(x),), None, None, {})
     assert result.is_f_contiguous()
     assert_same(result.copy_to_host(), expected("relu", (BASE,), "f"))
 
@@ -195,7 +193,7 @@ def test_where(code, shape):
     mask = np.resize([True, False, True, True, False], shape)
     before = np.resize(np.array([0, 1, 1, 0], code), shape)
     out = to_device(before)
-    _cuda.call("relu", (to_device(x),), out, None, {"where": to_device(mask)})
+    executor.call("relu", (to_device(x),), out, None, {"where": to_device(mask)})
     assert_same(out.copy_to_host(), np.where(mask, expected("relu", (x,), code), before))
 
 

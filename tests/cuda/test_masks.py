@@ -7,7 +7,7 @@ import pytest
 
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import bitmask, bitmask_kernels, launch_cache, libraries, settings
+from fastrelu._cuda import bitmask, cuda_driver, launch_cache, libraries, recognise, settings
 from fastrelu._cuda.numba_cuda import SIMULATED
 from fastrelu._operations import MASKED, OPERATIONS
 from fastrelu._operations import typecodes as codes_of
@@ -60,7 +60,7 @@ def test_integers(code, shape_of_launch):
 
 
 def test_all_functions_and_types_have_cases():
-    assert {name for name, _ in CASES} == set(MASKED) == set(bitmask_kernels.VALUES)
+    assert {name for name, _ in CASES} == set(MASKED)
     assert set("?bBhHiIlLqQefd") == set(codes_of("relu_with_mask"))
 
 
@@ -286,7 +286,7 @@ def test_torch(torch, recorder):
 @simulated
 def test_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fakes.cupy())
-    monkeypatch.setattr(libraries, "_by_type", {})
+    monkeypatch.setattr(recognise, "_always", {})
     streams, launch = [], bitmask.launch
     monkeypatch.setattr(bitmask, "launch", lambda *given: (streams.append(given[-1]), launch(*given)))
     x = fakes.CupyArray(np.asfortranarray(BASE))
@@ -373,7 +373,7 @@ def test_refusals_write_nothing(monkeypatch):
     ]:  # fmt: skip
         with pytest.raises(error, match=match):
             call(*arguments, **kwargs)
-    monkeypatch.setattr(libraries, "_device_of", lambda pointer: int(pointer == bits.ctypes.data))
+    monkeypatch.setattr(cuda_driver.get(), "device_of", lambda pointer: int(pointer == bits.ctypes.data))
     for call, arguments, kwargs in [
         (with_mask, (x,), {"out": out, "mask_out": mask}),
         (backward, (x, mask), {"out": out}),

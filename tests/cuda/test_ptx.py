@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install 'fastrelu[cuda13]'")
 
-from fastrelu._cuda.bitmask_kernels import MaskSpec
+from fastrelu._cuda.bitmask_kernels import BitmaskSpec
 from fastrelu._cuda.dtypes import memory_dtype
-from fastrelu._cuda.kernels import Spec
+from fastrelu._cuda.elementwise_kernels import ElementwiseSpec
 from fastrelu._cuda.numba_cuda import cuda, types
 from fastrelu._cuda.sum_kernels import SumSpec
 from fastrelu._operations import DATA, MASKED, OPERATIONS, SUMMED, WRITTEN
@@ -20,27 +20,31 @@ CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
 
 def spec_of(name, code, count=4, **more):
     roles = tuple("array" if operand in DATA else "scalar" for operand in OPERATIONS[name])
-    return Spec(name, code, roles, tuple(code if role == "array" else "" for role in roles), code, count, **more)
+    return ElementwiseSpec(
+        name, code, roles, tuple(code if role == "array" else "" for role in roles), code, count, **more
+    )
 
 
 CONTIGUOUS = [spec_of(name, code) for name in OPERATIONS for code in "eEfd"]
 CONTIGUOUS += [spec_of("relu", code) for code in "?bBhHiIqQ"]
 CONTIGUOUS += [
     spec_of("leaky_relu", "f", 1),
-    Spec("leaky_relu", "f", ("array", "uniform"), ("f", "f"), "f", 4),  # a slope in device memory
-    Spec("leaky_relu", "e", ("array", "array"), ("e", "e"), "e", 4),
-    Spec("leaky_relu", "E", ("array", "uniform"), ("E", "E"), "E", 4),  # bfloat16
+    ElementwiseSpec("leaky_relu", "f", ("array", "uniform"), ("f", "f"), "f", 4),  # a slope in device memory
+    ElementwiseSpec("leaky_relu", "e", ("array", "array"), ("e", "e"), "e", 4),
+    ElementwiseSpec("leaky_relu", "E", ("array", "uniform"), ("E", "E"), "E", 4),  # bfloat16
 ]
 STRIDED = [
-    Spec("leaky_relu", "f", ("array", "array"), ("f", "f"), "f", 4, axes=3),  # a slope per channel
+    ElementwiseSpec("leaky_relu", "f", ("array", "array"), ("f", "f"), "f", 4, axes=3),  # a slope per channel
     spec_of("relu_backward", "e", axes=2),
     spec_of("relu_backward", "E", axes=2),
-    Spec("leaky_relu", "f", ("array", "array"), ("E", "f"), "E", 4, axes=2),  # converted in and out
+    ElementwiseSpec("leaky_relu", "f", ("array", "array"), ("E", "f"), "E", 4, axes=2),  # converted in and out
     spec_of("relu", "f", axes=5),
     spec_of("relu", "e", axes=2, masked=True),
     spec_of("relu", "f", axes=2, lanes=(4,)),  # rows of whole vectors
-    Spec("leaky_relu", "e", ("array", "array"), ("e", "e"), "e", 4, axes=3, lanes=(8, 1)),  # and a slope per row
-    Spec("relu_backward", "E", ("array", "array", "scalar"), ("E", "E", ""), "E", 4, axes=2, lanes=(8, 8)),
+    ElementwiseSpec(
+        "leaky_relu", "e", ("array", "array"), ("e", "e"), "e", 4, axes=3, lanes=(8, 1)
+    ),  # and a slope per row
+    ElementwiseSpec("relu_backward", "E", ("array", "array", "scalar"), ("E", "E", ""), "E", 4, axes=2, lanes=(8, 8)),
 ]
 
 
@@ -48,7 +52,7 @@ def mask_spec(name, code, width, axes=1, slope="scalar"):
     roles = {"x": "array", "grad": "array", "mask": "bits", "negative_slope": slope}
     roles = tuple(roles[argument] for argument in MASKED[name])
     stored = tuple(code if role in ("array", "uniform") else "" for role in roles)
-    return MaskSpec(name, code, roles, stored, code, width, axes)
+    return BitmaskSpec(name, code, roles, stored, code, width, axes)
 
 
 VECTORS = [mask_spec(name, code, width) for name in MASKED for code, width in (("e", 8), ("E", 8), ("f", 4), ("d", 2))]
@@ -105,7 +109,7 @@ def label(spec):
         ends = f"-{'+=' if spec.adds else '='}{spec.result}" if spec.result else ""
         way = f"{'across' if spec.across else 'along'}-{max(spec.lanes)}"
         return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.axes}-{spec.sums}-{way}{ends}"
-    if isinstance(spec, MaskSpec):
+    if isinstance(spec, BitmaskSpec):
         return f"{spec.name}-{spec.loop}-{'+'.join(spec.roles)}-{spec.width}-{spec.axes}"
     axes = f"-{spec.axes} axes" if spec.axes else ""
     axes += f"-{'+'.join(map(str, spec.lanes))}" if spec.lanes else ""
@@ -276,4 +280,4 @@ def test_zeros_of_float16_keep_their_sign(spec):
     comparisons = re.findall(r"\bsetp\.(\w+)\.f(?:16|32)\b", compile_to_ptx(spec, (9, 0)))
     assert comparisons
     # the bit of a mask is of ``not x <= 0``
-    assert set(comparisons) <= ({"lt", "gtu"} if isinstance(spec, MaskSpec) else {"lt"})
+    assert set(comparisons) <= ({"lt", "gtu"} if isinstance(spec, BitmaskSpec) else {"lt"})

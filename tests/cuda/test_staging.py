@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import settings
+from fastrelu._cuda import executor, settings
 from fastrelu._operations import OPERATIONS
 
 from .data import FLOATS, operands_for, specials
@@ -22,24 +21,24 @@ def piece(request, monkeypatch):
 @pytest.mark.parametrize("code", FLOATS)
 def test_values(name, code):
     values = operands_for(name, code, 41)
-    assert_same(_cuda.call(name, values, None, "cuda", {}), expected(name, values, code))
-    assert_same(_cuda.call(name, values, values[0], "cuda", {}), expected(name, operands_for(name, code, 41), code))
+    assert_same(executor.call(name, values, None, "cuda", {}), expected(name, values, code))
+    assert_same(executor.call(name, values, values[0], "cuda", {}), expected(name, operands_for(name, code, 41), code))
 
 
 @pytest.mark.parametrize("view", [lambda a: a.T, lambda a: a[::-1, ::2], lambda a: a[:, 1], lambda a: a[:0]])
 def test_layouts(view):
     x = specials("f", 77).reshape(7, 11)
     wanted = expected("leaky_relu", (view(x), 0.3), "f")
-    assert_same(_cuda.call("leaky_relu", (view(x), 0.3), None, "cuda", {}), wanted)
+    assert_same(executor.call("leaky_relu", (view(x), 0.3), None, "cuda", {}), wanted)
     out = np.zeros((7, 11), "f")
-    assert _cuda.call("leaky_relu", (view(x), 0.3), view(out), "cuda", {}).base is out
+    assert executor.call("leaky_relu", (view(x), 0.3), view(out), "cuda", {}).base is out
     assert_same(view(out), wanted)
 
 
 def test_a_slope_per_channel_fortran_order_and_byte_order():
     x = np.asfortranarray(specials("f", 77).reshape(7, 11)).astype(">f4", order="K")
     slope = np.linspace(-1, 1, 7, dtype="f")[:, None]
-    result = _cuda.call("leaky_relu", (x, slope), None, "cuda", {})
+    result = executor.call("leaky_relu", (x, slope), None, "cuda", {})
     assert result.flags.f_contiguous
     assert_same(result, expected("leaky_relu", (x, slope), "f"))
 
@@ -48,24 +47,24 @@ def test_overlap_where_lists_and_scalars():
     x = specials("f", 40)
     wanted = x.copy()
     wanted[3:] = expected("leaky_relu", (x[:-3], 0.3), "f")
-    _cuda.call("leaky_relu", (x[:-3], 0.3), x[3:], "cuda", {})
+    executor.call("leaky_relu", (x[:-3], 0.3), x[3:], "cuda", {})
     assert_same(x, wanted)
     mask, out = np.resize([True, False], 40), np.full(40, 5, "f")
-    _cuda.call("relu", (x,), out, "cuda", {"where": mask})
+    executor.call("relu", (x,), out, "cuda", {"where": mask})
     assert_same(out, np.where(mask, expected("relu", (x,), "f"), np.float32(5)))
-    assert_same(_cuda.call("relu", ([[-1.0, 2.0]],), None, "cuda", {}), np.array([[0.0, 2.0]]))
-    assert isinstance(_cuda.call("relu", (np.float32(-1),), None, "cuda", {}), np.float32)
+    assert_same(executor.call("relu", ([[-1.0, 2.0]],), None, "cuda", {}), np.array([[0.0, 2.0]]))
+    assert isinstance(executor.call("relu", (np.float32(-1),), None, "cuda", {}), np.float32)
 
 
 def test_refusals_write_nothing():
     out = np.full(3, 8, "f")
     with pytest.raises(TypeError, match="complex"):
-        _cuda.call("relu", (np.zeros(3, complex),), out, "cuda", {})
+        executor.call("relu", (np.zeros(3, complex),), out, "cuda", {})
     with pytest.raises(ValueError, match="broadcast"):
-        _cuda.call("relu", (np.zeros(4, "f"),), out, "cuda", {})
+        executor.call("relu", (np.zeros(4, "f"),), out, "cuda", {})
     with pytest.raises(TypeError, match="cast"):
-        _cuda.call("relu", (np.zeros(3, "f"),), np.zeros(3, "i"), "cuda", {})
+        executor.call("relu", (np.zeros(3, "f"),), np.zeros(3, "i"), "cuda", {})
     out.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
-        _cuda.call("relu", (np.zeros(3, "f"),), out, "cuda", {})
+        executor.call("relu", (np.zeros(3, "f"),), out, "cuda", {})
     assert_same(out, np.full(3, 8, "f"))

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 import fastrelu
-from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import cuda_driver, dlpack, kernels, launch_cache, launcher, quick, settings, staging
+from fastrelu._cuda import cuda_driver, dlpack, executor, launch_cache, launcher, quick, settings, specs, staging
 from fastrelu._cuda.numba_cuda import SIMULATED, cuda
 
 from ..helpers import in_threads
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.cuda
 X = specials("f", 10_007)
 RELU = expected("relu", (X,), "f")
 several = pytest.mark.skipif(
-    bool(SIMULATED or _cuda.unavailable() or cuda_driver.get().count() < 2), reason="there are no two GPUs"
+    bool(SIMULATED or executor.unavailable() or cuda_driver.get().count() < 2), reason="there are no two GPUs"
 )
 
 
@@ -237,7 +236,7 @@ class Graph:
 def start(request):
     """Call for the first time within the capture, or before."""
     launcher.prepared.cache_clear()
-    kernels.kernel.cache_clear()
+    specs.kernel.cache_clear()
     quick._planned.cache_clear()
     launch_cache._plans.clear()
     return request.param

@@ -9,7 +9,7 @@ import pytest
 
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import libraries, settings, sums
+from fastrelu._cuda import launch_cache, libraries, recognise, settings, sums
 from fastrelu._cuda.numba_cuda import SIMULATED
 from fastrelu._operations import MASKED, OPERATIONS, SUMMED, WRITTEN
 
@@ -151,8 +151,9 @@ def test_sizes(n, launches):
 @pytest.fixture
 def specs(monkeypatch):
     """Write down what is launched."""
-    seen, prepared = [], sums.prepared
-    monkeypatch.setattr(sums, "prepared", lambda spec: seen.append(spec) or prepared(spec))
+    seen, prepared = [], launch_cache.prepared
+    monkeypatch.setattr(launch_cache, "_plans", {})
+    monkeypatch.setattr(launch_cache, "prepared", lambda spec: seen.append(spec) or prepared(spec))
     return seen
 
 
@@ -192,6 +193,7 @@ def test_elements_where_there_are_no_vectors(start, specs):
             counts = to_device(np.zeros((8, 12)[axis] if axis is not None else (), np.int64))
             out = memory[first : first + 96].reshape(8, 12)
             specs.clear()
+            launch_cache._plans.clear()
             fastrelu.relu_with_counts(rows, counts, axis=axis, out=out)
             assert max(specs[0].lanes) == (1 if start % 4 or first % 4 else 4)
             assert_same(out.copy_to_host(), expected("relu", (taken,), "f"))
@@ -369,11 +371,13 @@ def test_stages(monkeypatch):
 
 def test_2_to_the_31_elements_need_no_32_bit_number(monkeypatch):
     seen = []
-    monkeypatch.setattr(sums, "prepared", lambda spec: lambda grid, *values: seen.append((spec, grid, values)))
+    monkeypatch.setattr(launch_cache, "_plans", {})
+    monkeypatch.setattr(launch_cache, "prepared", lambda spec: lambda grid, *values: seen.append((spec, grid, values)))
     n = 1 << 36
     x = sums.View(None, 1 << 40, (n, 4), (16, 4), np.dtype("f"), 0, 0)
     counts = sums.View(None, 1 << 50, (4,), (8,), np.dtype("q"), 0, 0)
-    sums.launch("count_active", x.dtype, (x,), None, 1, counts, 1 << 45, 0)
+    scratch = sums.View(None, 1 << 45, (1 << 40,), (1,), np.dtype("B"), 0, 0)
+    sums.launch("count_active", x.dtype, (x,), None, 1, counts, scratch, 0)
     spec, _, values = seen[0]
     slots = settings.SUM_THREADS
     assert (spec.across, values) == (True, (0, 0, 1 << 40, 0, 1 << 45, 0, 4, n, slots, 4, n, 16))
@@ -405,7 +409,7 @@ def test_torch(torch, recorder):
 @simulated
 def test_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fakes.cupy())
-    monkeypatch.setattr(libraries, "_by_type", {})
+    monkeypatch.setattr(recognise, "_always", {})
     streams, launch = [], sums.launch
     monkeypatch.setattr(sums, "launch", lambda *given: (streams.append(given[-1]), launch(*given)))
     found = fastrelu.leaky_relu_slope_grad(fakes.CupyArray(GRAD), fakes.CupyArray(X), axis=0)
@@ -429,7 +433,7 @@ def test_jax(jax, recorder):
     assert_same(slope.array, sums_of(GRAD, X, None, "f"))
     # JAX's stream waits for ours, for each of both; what the launches use stays, their sums too
     assert [each for each in recorder.log if each[0] == "wait"] == [("wait", 7, 0)] * 2
-    kept = [each[3][1] for each in recorder.log if each[0] == "keep"]
+    kept = [each[3][1:] for each in recorder.log if each[0] == "keep"]
     assert [len(views) for views in kept] == [3, 3]
     assert_same(fastrelu.count_active(fakes.JaxArray(X)).array, counts_of(X, -1))
     recorder.log.clear()

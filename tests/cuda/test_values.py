@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastrelu import _cuda
 from fastrelu._bench.oracle import assert_same, expected
+from fastrelu._cuda import executor
 from fastrelu._operations import OPERATIONS, typecodes
 
 from .data import FLOATS, Guarded, operands_for, specials, to_device
@@ -21,7 +21,7 @@ def on_device(values):
 def test_sizes(name, code, shape_of_launch):
     for n in SIZES:
         values = operands_for(name, code, n)
-        result = _cuda.call(name, on_device(values), None, None, {})
+        result = executor.call(name, on_device(values), None, None, {})
         assert_same(result.copy_to_host(), expected(name, values, code), f"{name} {code} {n}")
 
 
@@ -29,7 +29,7 @@ def test_sizes(name, code, shape_of_launch):
 def test_relu_of_integers(code, shape_of_launch):
     for n in (1, 15, 16, 17, 47, 130):
         x = specials(code, n)
-        result = _cuda.call("relu", (to_device(x),), None, None, {})
+        result = executor.call("relu", (to_device(x),), None, None, {})
         assert_same(result.copy_to_host(), expected("relu", (x,), x.dtype), f"{code} {n}")
 
 
@@ -40,9 +40,9 @@ def test_heads_and_tails_write_nothing_else(name, code, offset, tiny_blocks):
     guards = [Guarded(value, offset) for value in values if isinstance(value, np.ndarray)]
     device = [*(guard.array for guard in guards), *(value for value in values if not isinstance(value, np.ndarray))]
     out = Guarded(np.zeros(37, code), offset)
-    assert _cuda.call(name, device, out.array, None, {}) is out.array
+    assert executor.call(name, device, out.array, None, {}) is out.array
     assert_same(out.array.copy_to_host(), expected(name, values, code))
-    _cuda.call(name, device, device[0], None, {})  # in place
+    executor.call(name, device, device[0], None, {})  # in place
     assert_same(guards[0].array.copy_to_host(), expected(name, values, code))
     for guard in (*guards, out):
         guard.check()
@@ -53,7 +53,7 @@ def test_operands_that_are_not_aligned_alike(code, tiny_blocks):
     values = operands_for("relu_backward", code, 37)
     grad, x = Guarded(values[0], 1), Guarded(values[1], 2)
     out = Guarded(np.zeros(37, code), 3)
-    _cuda.call("relu_backward", (grad.array, x.array, 0.5), out.array, None, {})
+    executor.call("relu_backward", (grad.array, x.array, 0.5), out.array, None, {})
     assert_same(out.array.copy_to_host(), expected("relu_backward", (*values[:2], 0.5), code))
     out.check()
 
@@ -63,7 +63,7 @@ def test_operands_that_are_not_aligned_alike(code, tiny_blocks):
 def test_any_slope(code, slope, tiny_blocks):
     for name, rest in (("leaky_relu", ()), ("leaky_relu_grad", (slope,)), ("leaky_relu_backward", (slope,))):
         values = [*operands_for(name, code, 29)[: 2 if "backward" in name else 1], slope, *rest]
-        result = _cuda.call(name, on_device(values), None, None, {})
+        result = executor.call(name, on_device(values), None, None, {})
         assert_same(result.copy_to_host(), expected(name, values, code), f"{name} {slope}")
 
 
@@ -71,7 +71,7 @@ def test_any_slope(code, slope, tiny_blocks):
 def test_a_dead_unit_is_a_selection(code, tiny_blocks):
     grad = np.array([np.inf, -np.inf, np.nan, -1, np.inf, np.nan], dtype=code)
     x = np.array([-1, -1, -np.inf, -1, 0.0, -0.0], dtype=code)
-    result = _cuda.call("relu_backward", (to_device(grad), to_device(x), 0.0), None, None, {})
+    result = executor.call("relu_backward", (to_device(grad), to_device(x), 0.0), None, None, {})
     assert_same(result.copy_to_host(), np.zeros(6, code))
 
 
@@ -81,7 +81,7 @@ def test_every_float16_is_rounded_once(monkeypatch):
     monkeypatch.setattr(settings, "BLOCK", 64)
     x = np.arange(0x8000, 0x10000, 3, dtype=np.uint16).view(np.float16)
     for slope in (0.01, 0.3333):
-        result = _cuda.call("leaky_relu", (to_device(x), slope), None, None, {})
+        result = executor.call("leaky_relu", (to_device(x), slope), None, None, {})
         assert_same(result.copy_to_host(), expected("leaky_relu", (x, slope), "e"))
 
 
@@ -92,7 +92,7 @@ def test_every_bfloat16_is_rounded_once(monkeypatch):
     monkeypatch.setattr(settings, "BLOCK", 64)
     x = np.arange(0x8000, 0x10000, 3, dtype=np.uint16).view("bfloat16")
     for slope in (0.01, 1e-38):
-        result = _cuda.call("leaky_relu", (to_device(x), slope), None, None, {})
+        result = executor.call("leaky_relu", (to_device(x), slope), None, None, {})
         assert_same(result.copy_to_host(), expected("leaky_relu", (x, slope), "bfloat16"))
 
 

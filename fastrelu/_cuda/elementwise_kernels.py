@@ -1,4 +1,4 @@
-"""The kernels. Two of them serve every operation, type and layout; a `Spec` says which.
+"""The kernels. Two of them serve every operation, type and layout; an `ElementwiseSpec` says which.
 
 `contiguous` is for operands that lie in memory element after element, all in the operation's own type: 16-byte
 accesses, with single elements before the first and after the last vector. `strided` is for everything else: operands
@@ -8,29 +8,22 @@ threads, rows by columns, so that finding a row costs one division per axis for 
 operand that is the same for all of it, such as a slope per row, gives one element.
 """
 
-import functools
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .access import applier, loader, mover, storer, unraveler
-from .dtypes import compute_type, memory_dtype
-from .numba_cuda import cuda, types
+from .dtypes import memory_dtype, words
+from .numba_cuda import cuda
 from .settings import VECTOR_BYTES
+from .specs import Spec
 
 
-class Spec(NamedTuple):
-    """What a kernel is compiled for."""
+@dataclass(frozen=True)
+class ElementwiseSpec(Spec):
+    """An operation's kernel. In the contiguous one, an operand may be "uniform": one element in device memory."""
 
-    name: str
-    #: Type character of the operation's loop, in which it computes.
-    loop: str
-    #: Per operand: "array", "uniform" (one element in device memory, contiguous kernel only) or "scalar" (by value).
-    roles: tuple[str, ...]
-    #: Per operand: type character in memory; "" for scalars.
-    stored: tuple[str, ...]
-    #: Type character of the output.
-    out: str
     #: Loads in flight per thread.
     loads: int
     #: Axes of the strided kernel, at least 2; 0 means the contiguous kernel.
@@ -40,30 +33,25 @@ class Spec(NamedTuple):
     #: Per array, how many adjacent elements a column of the strided kernel is; () for one each.
     lanes: tuple[int, ...] = ()
 
-    def of_role(self, role: str) -> tuple[str, ...]:
-        """Return the types of the operands that have a role."""
-        return tuple(code for code, each in zip(self.stored, self.roles, strict=True) if each == role)
-
     def argument_types(self) -> tuple[Any, ...]:
-        """Return the Numba types of the kernel's arguments."""
-        word, inputs = types.int64, len(self.of_role("array"))
-        scalars = types.UniTuple(compute_type(self.loop), len(self.of_role("scalar")))
-        places = types.UniTuple(word, inputs)
+        word, inputs = words(), len(self.of_role("array"))
         if not self.axes:
-            return places, word, word, word, types.UniTuple(word, len(self.of_role("uniform"))), scalars
+            return words(inputs), word, word, word, words(len(self.of_role("uniform"))), self.scalars()
         operands, axes = inputs + self.masked + 1, self.axes - 1
-        per_axis = types.UniTuple(word, axes)
-        strides = types.UniTuple(per_axis, operands)
-        return places, word, word, word, per_axis, strides, types.UniTuple(word, operands), word, scalars
+        return (
+            words(inputs),
+            word,
+            word,
+            word,
+            words(axes),
+            words(operands, axes),
+            words(operands),
+            word,
+            self.scalars(),
+        )
 
-    def python_kernel(self):
-        """Return the kernel as a Python function, for `cuda.jit` or for `cuda.compile`."""
+    def python_kernel(self) -> Any:
         return _strided(self) if self.axes else _contiguous(self)
-
-
-def _order(spec):
-    """Return where the formula finds each operand: its role, and its place among those of that role."""
-    return tuple((role, spec.roles[:k].count(role)) for k, role in enumerate(spec.roles))
 
 
 def _batch(spec, lanes, count):
@@ -71,19 +59,14 @@ def _batch(spec, lanes, count):
     width = max(lanes)
     return (
         loader(spec.of_role("array"), spec.loop, lanes, count),
-        applier(spec.name, spec.loop, _order(spec), width * count),
+        applier(spec.name, spec.loop, spec.order(), width * count),
         storer(spec.out, spec.loop, width, count),
     )
 
 
 def _contiguous(spec):
-    size = memory_dtype(spec.out).itemsize
-    width, count, arrays, uniform = (
-        VECTOR_BYTES // size,
-        spec.loads,
-        len(spec.of_role("array")),
-        spec.of_role("uniform"),
-    )
+    size, count, uniform = memory_dtype(spec.out).itemsize, spec.loads, spec.of_role("uniform")
+    width, arrays = VECTOR_BYTES // size, len(spec.of_role("array"))
     load, apply, store = _batch(spec, (width,) * arrays, count)
     load_vector, apply_vector, store_vector = _batch(spec, (width,) * arrays, 1)
     load_one, apply_one, store_one = _batch(spec, (1,) * arrays, 1)
@@ -157,9 +140,3 @@ def _strided(spec):
             tile += np.int64(cuda.gridDim.x)
 
     return strided
-
-
-@functools.cache
-def kernel(spec):
-    """Return a kernel as Numba's dispatcher, or the simulator's; `spec` is a `Spec`, or has its two methods."""
-    return cuda.jit(spec.python_kernel())
