@@ -6,7 +6,7 @@ Python. So a plan is made once, for arrays whose addresses are left open, and is
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -44,15 +44,8 @@ class Open(int):
         return Open(int(self) + other, self.index, self.offset + other)
 
 
-class _Launch(NamedTuple):
-    """A launch, with the positions among its values that are open."""
-
-    prepared: Prepared
-    grid: Grid
-    values: list[Any]
-    places: list[tuple[int, int, int]]
-
-
+#: A launch: kernel, grid, arguments, and of those that are open the position, the argument, and the bytes on.
+_Launch = tuple[Prepared, Grid, list[Any], list[tuple[int, int, int]]]
 _plans: dict[Any, list[_Launch]] = {}
 
 
@@ -99,4 +92,4 @@ def _opened(k: int, argument: Any) -> Any:
 
 def _recorded(spec: Spec, grid: Grid, values: Sequence[Any]) -> _Launch:
     places = [(k, value.index, value.offset) for k, value in enumerate(values) if isinstance(value, Open)]
-    return _Launch(prepared(spec), grid, list(values), places)
+    return prepared(spec), grid, list(values), places

@@ -18,8 +18,29 @@ from .._operations import ROWS
 from . import cuda_driver, dtypes, elementwise, settings
 from .view import View
 
+Launch = Callable[[list[View], list[View], int], None]
+
 #: One call at a time uses the buffers; the copy engines are shared anyway.
 _lock = threading.Lock()
+
+
+class Part(NamedTuple):
+    """An operand or an output that travels in pieces."""
+
+    #: Something of one axis: an array, or what `flat` makes of one.
+    flat: Any
+    #: Its type on the GPU.
+    dtype: np.dtype
+    #: Elements of the call for each of its own.
+    each: int = 1
+
+    def size(self, n: int) -> int:
+        """Return how many of its own elements go with n of the call."""
+        return -(-n // self.each)
+
+    def place(self, start: int, stop: int) -> slice:
+        """Return where elements of the call are among its own."""
+        return slice(start // self.each, self.size(stop))
 
 
 class _Buffer:
@@ -27,20 +48,18 @@ class _Buffer:
 
     def __init__(self, size: int, device: int) -> None:
         self.size, self.device = size, device
-        self._near, self.pointer = cuda_driver.get().new_buffers(size, device)
-        self.host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self._near))
+        self.near, self.far = cuda_driver.get().new_buffers(size, device)
+        self._host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self.near))
 
-    def send(self, nbytes: int, stream: int) -> None:
-        """Copy the first bytes to the GPU, in the stream's order."""
-        cuda_driver.get().send(self._near, self.pointer, nbytes, stream)
-
-    def fetch(self, nbytes: int, stream: int) -> None:
-        """Copy the first bytes back, in the stream's order."""
-        cuda_driver.get().fetch(self._near, self.pointer, nbytes, stream)
+    def views(self, part: Part, n: int, stream: int) -> tuple[View, np.ndarray]:
+        """Return where n elements of a call are on the GPU, and in pinned memory."""
+        own, size = part.size(n), part.dtype.itemsize
+        view = View(self, self.far, (own,), (size,), part.dtype, self.device, stream)
+        return view, self._host[: own * size].view(part.dtype)
 
     def free(self) -> None:
         """Give the memory back."""
-        cuda_driver.get().free_buffers(self._near, self.pointer, self.device)
+        cuda_driver.get().free_buffers(self.near, self.far, self.device)
 
 
 class _Set:
@@ -50,23 +69,39 @@ class _Set:
         self.device = device
         self.stream = cuda_driver.get().new_stream(device)
         self.buffers: list[_Buffer] = []
-        self.waiting: list[tuple[Any, slice, np.ndarray]] = []
+        self._waiting: list[tuple[Any, slice, np.ndarray]] = []
 
     def provide(self, sizes: Sequence[int]) -> None:
         """Make sure that there are buffers of these sizes."""
         for k, size in enumerate(sizes):
-            if k == len(self.buffers):
-                self.buffers.append(_Buffer(size, self.device))
-            elif self.buffers[k].size < size:
-                self.buffers[k].free()
-                del self.buffers[k]
+            if k < len(self.buffers) and self.buffers[k].size < size:
+                self.buffers.pop(k).free()
                 self.buffers.insert(k, _Buffer(size, self.device))
+            elif k == len(self.buffers):
+                self.buffers.append(_Buffer(size, self.device))
+
+    def run(self, inputs: Sequence[Part], outputs: Sequence[Part], start: int, stop: int, launch: Launch) -> None:
+        """Send a piece on its way, when the one before has arrived."""
+        self.drain()
+        driver, stream, parts = cuda_driver.get(), self.stream, (*inputs, *outputs)
+        on_gpu, pieces = zip(
+            *(b.views(part, stop - start, stream) for part, b in zip(parts, self.buffers)), strict=True
+        )
+        for part, buffer, piece in zip(inputs, self.buffers, pieces, strict=False):
+            with np.errstate(all="ignore"):
+                np.copyto(piece, part.flat[part.place(start, stop)], casting="unsafe")
+            driver.send(buffer.near, buffer.far, piece.nbytes, stream)
+        count = len(inputs)
+        launch(list(on_gpu[:count]), list(on_gpu[count:]), stream)
+        for part, buffer, piece in zip(outputs, self.buffers[count:], pieces[count:], strict=False):
+            driver.fetch(buffer.near, buffer.far, piece.nbytes, stream)
+            self._waiting.append((part.flat, part.place(start, stop), piece))
 
     def drain(self) -> None:
         """Wait for the piece on its way, if any, and put it into its place."""
-        if self.waiting:
+        if self._waiting:
             cuda_driver.get().synchronize(self.stream)
-            pieces, self.waiting = self.waiting, []
+            pieces, self._waiting = self._waiting, []
             for flat, place, piece in pieces:
                 flat[place] = piece
 
@@ -80,7 +115,8 @@ def call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]
     row = ROWS[name]
     checked = errors.checked(name, operands, out)
     values = [value if isinstance(value, classify.NUMBERS) else np.asarray(value) for value in checked]
-    kinds = [value.dtype.newbyteorder("=") if isinstance(value, np.ndarray) else type(value) for value in values]
+    python = (int, float)
+    kinds = [type(v) if type(v) in python else np.asarray(v).dtype.newbyteorder("=") for v in values]
     into = None if out is None else out.dtype.newbyteorder("=")
     loop = dtypes.loop_dtype(name, kinds, into, kwargs)
     where = kwargs.get("where", True)
@@ -114,27 +150,6 @@ def call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]
     return result
 
 
-class Part(NamedTuple):
-    """An operand or an output that travels in pieces."""
-
-    #: Something of one axis: an array, or what `flat` makes of one.
-    flat: Any
-    #: Its type on the GPU.
-    dtype: np.dtype
-    #: Elements of the call for each of its own.
-    each: int = 1
-
-    def view(self, buffer: _Buffer, n: int, stream: int) -> tuple[View, np.ndarray]:
-        """Return where n elements of the call are on the GPU, and in pinned memory."""
-        own = -(-n // self.each)
-        view = View(buffer, buffer.pointer, (own,), (self.dtype.itemsize,), self.dtype, buffer.device, stream)
-        return view, buffer.host[: own * self.dtype.itemsize].view(self.dtype)
-
-    def place(self, start: int, stop: int) -> slice:
-        """Return where elements of the call are among its own."""
-        return slice(start // self.each, -(-stop // self.each))
-
-
 def flat(array: np.ndarray) -> Any:
     """Return an array's elements in C order, to be sliced: copies, piece by piece, if it is not contiguous."""
     return array.reshape(-1) if array.flags.c_contiguous else array.flat
@@ -162,9 +177,7 @@ def _stream_through(name: str, loop: np.dtype, values: Sequence[Any], result: np
     stream_through(result.size, [Part(array, loop) for array in arrays], [out], launch)
 
 
-def stream_through(
-    size: int, inputs: Sequence[Part], outputs: Sequence[Part], launch: Callable[[list[View], list[View], int], None]
-) -> None:
+def stream_through(size: int, inputs: Sequence[Part], outputs: Sequence[Part], launch: Launch) -> None:
     """Compute `size` elements in pieces; `launch` gets the views of inputs and outputs, and the stream."""
     parts = [*inputs, *outputs]
     whole = max(part.each for part in parts)
@@ -177,33 +190,11 @@ def stream_through(
             _sets[device] = _Set(device), _Set(device)
         sets = _sets[device]
         for each in sets:  # all memory before the first result, so that running out of it leaves `out` alone
-            each.provide([-(-piece // part.each) * part.dtype.itemsize for part in parts])
+            each.provide([part.size(piece) * part.dtype.itemsize for part in parts])
+        k = 0
         try:
             for k, start in enumerate(range(0, size, piece)):
-                _send(inputs, outputs, start, min(start + piece, size), sets[k % 2], launch)
+                sets[k % 2].run(inputs, outputs, start, min(start + piece, size), launch)
+        finally:  # after an error too: nothing may still write to the buffers
             for each in (sets[(k + 1) % 2], sets[k % 2]):
                 each.drain()
-        finally:
-            for each in sets:
-                if each.waiting:  # after an error: nothing may still write to the buffers
-                    each.drain()
-
-
-def _send(
-    inputs: Sequence[Part], outputs: Sequence[Part], start: int, stop: int, buffers: _Set,
-    launch: Callable[[list[View], list[View], int], None],
-) -> None:  # fmt: skip
-    buffers.drain()
-    views, pieces = [], []
-    for part, buffer in zip((*inputs, *outputs), buffers.buffers, strict=False):
-        view, piece = part.view(buffer, stop - start, buffers.stream)
-        views.append(view)
-        pieces.append(piece)
-    for part, buffer, piece in zip(inputs, buffers.buffers, pieces, strict=False):
-        with np.errstate(all="ignore"):
-            np.copyto(piece, part.flat[part.place(start, stop)], casting="unsafe")
-        buffer.send(piece.nbytes, buffers.stream)
-    launch(views[: len(inputs)], views[len(inputs) :], buffers.stream)
-    for part, buffer, piece in zip(outputs, buffers.buffers[len(inputs) :], pieces[len(inputs) :], strict=False):
-        buffer.fetch(piece.nbytes, buffers.stream)
-        buffers.waiting.append((part.flat, part.place(start, stop), piece))

@@ -3,12 +3,16 @@
 import numpy as np
 
 from fastrelu._bench.oracle import expected
-from fastrelu._operations import DATA, MASKED, OPERATIONS
+from fastrelu._operations import ROWS
 
 try:
     from ml_dtypes import finfo
 except ImportError:
     from numpy import finfo
+
+#: The functions with a bitmask, and those with sums.
+MASKED = [name for name, row in ROWS.items() if row.has_bitmask]
+SUMMED = [name for name, row in ROWS.items() if row.sums]
 
 #: Names for which there are operations: bfloat16 where ml_dtypes is installed.
 FLOATS = "efd" if finfo is np.finfo else ("e", "f", "d", "bfloat16")
@@ -33,8 +37,8 @@ def specials(dtype, n, shift=0):
 def operands_for(name, dtype, n):
     """Return host operands of an operation: data arrays, and numbers for parameters."""
     return [
-        specials(dtype, n, shift=3 * k) if operand in DATA else NUMBERS[operand]
-        for k, operand in enumerate(OPERATIONS[name])
+        specials(dtype, n, shift=3 * k) if operand.kind == "data" else NUMBERS[operand.name]
+        for k, operand in enumerate(ROWS[name].operands)
     ]
 
 
@@ -46,7 +50,7 @@ def bits_of(x):
 
 def masked_case(name, x, slope=0.3):
     """Return the arguments of a function with a mask in host memory, and what it returns for them, as a list."""
-    slopes = [slope] if "negative_slope" in MASKED[name] else []
+    slopes = [slope] if "negative_slope" in ROWS[name].names else []
     dtype = np.result_type(x, slope) if slopes and isinstance(slope, np.ndarray) else x.dtype
     if name.endswith("with_mask"):
         values = expected(name.removesuffix("_with_mask"), (x, *slopes), dtype)

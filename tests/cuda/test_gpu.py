@@ -8,9 +8,9 @@ import pytest
 import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import executor
-from fastrelu._operations import MASKED, OPERATIONS, SUMMED, WRITTEN
+from fastrelu._operations import ROWS, UFUNCS
 
-from .data import Relabelled, bits_of, listed, masked_case, operands_for, specials
+from .data import MASKED, SUMMED, Relabelled, bits_of, listed, masked_case, operands_for, specials
 
 pytestmark = [
     pytest.mark.cuda,
@@ -65,7 +65,7 @@ LIBRARIES = {"torch": to_torch, "cupy": to_cupy, "jax": to_jax, "numba": to_numb
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", UFUNCS)
 @pytest.mark.parametrize("code", "efd")
 @pytest.mark.parametrize("n", [1, 1023, 100_003])
 def test_every_library(library, name, code, n):
@@ -165,8 +165,10 @@ def test_large_host_arrays_with_masks():
 def test_sums_of_every_library(library, name, code, axis):
     rng, put = np.random.default_rng(0), LIBRARIES[library]
     # multiples of 1/4, whose sums are exact, whatever their order
-    data = [(rng.integers(-9, 10, (1003, 65)) / 4).astype(code) for each in SUMMED[name] if each != "negative_slope"]
-    slopes = [0.25] if "negative_slope" in SUMMED[name] else []
+    data = [
+        (rng.integers(-9, 10, (1003, 65)) / 4).astype(code) for each in ROWS[name].names if each != "negative_slope"
+    ]
+    slopes = [0.25] if "negative_slope" in ROWS[name].names else []
     counts = np.full(() if axis is None else data[0].shape[axis], 3)
     given = [*data, *([counts] if name.endswith("counts") else [])]
     arrays = [put(each) for each in given]
@@ -180,7 +182,7 @@ def test_sums_of_every_library(library, name, code, axis):
         assert_same(to_host(result), np.asarray(wanted))
     if name.endswith("counts"):
         assert_same(to_host(arrays[-1]), counts)
-    if name in WRITTEN and library != "jax":
+    if ROWS[name].writes_result and library != "jax":
         twin = public(name + "_")(*arrays, *slopes, axis=axis)
         wanted = public(name + "_")(*given, *slopes, axis=axis)
         assert_same(to_host(twin), np.asarray(wanted))

@@ -9,11 +9,10 @@ import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import bitmask, cuda_driver, launch_cache, libraries, recognise, settings
 from fastrelu._cuda.numba_cuda import SIMULATED
-from fastrelu._operations import MASKED, OPERATIONS
-from fastrelu._operations import typecodes as codes_of
+from fastrelu._operations import ROWS, UFUNCS
 
 from . import fakes
-from .data import FLOATS, Guarded, bits_of, listed, masked_case, specials, to_device, view_of
+from .data import FLOATS, MASKED, Guarded, bits_of, listed, masked_case, specials, to_device, view_of
 from .test_layouts import VIEWS
 
 SIZES = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65)
@@ -61,12 +60,12 @@ def test_integers(code, shape_of_launch):
 
 def test_all_functions_and_types_have_cases():
     assert {name for name, _ in CASES} == set(MASKED)
-    assert set("?bBhHiIlLqQefd") == set(codes_of("relu_with_mask"))
+    assert set("?bBhHiIlLqQefd") == set(ROWS["relu_with_mask"].typecodes)
 
 
 def test_the_kernels_of_operations_are_others():
     """Both kinds are kept in one cache, by tuples whose first item is the name."""
-    assert not set(OPERATIONS) & set(MASKED)
+    assert not set(UFUNCS) & set(MASKED)
 
 
 @pytest.mark.parametrize(("name", "code"), CASES)

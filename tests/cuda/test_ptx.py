@@ -13,19 +13,21 @@ from fastrelu._cuda.dtypes import memory_dtype
 from fastrelu._cuda.elementwise_kernels import ElementwiseSpec
 from fastrelu._cuda.numba_cuda import cuda, types
 from fastrelu._cuda.sum_kernels import SumSpec
-from fastrelu._operations import DATA, MASKED, OPERATIONS, SUMMED, WRITTEN
+from fastrelu._operations import ROWS, UFUNCS
+
+from .data import MASKED, SUMMED
 
 CAPABILITIES = [(7, 5), (8, 0), (9, 0)]
 
 
 def spec_of(name, code, count=4, **more):
-    roles = tuple("array" if operand in DATA else "scalar" for operand in OPERATIONS[name])
+    roles = tuple("array" if operand.kind == "data" else "scalar" for operand in ROWS[name].operands)
     return ElementwiseSpec(
         name, code, roles, tuple(code if role == "array" else "" for role in roles), code, count, **more
     )
 
 
-CONTIGUOUS = [spec_of(name, code) for name in OPERATIONS for code in "eEfd"]
+CONTIGUOUS = [spec_of(name, code) for name in UFUNCS for code in "eEfd"]
 CONTIGUOUS += [spec_of("relu", code) for code in "?bBhHiIqQ"]
 CONTIGUOUS += [
     spec_of("leaky_relu", "f", 1),
@@ -50,7 +52,7 @@ STRIDED = [
 
 def mask_spec(name, code, width, axes=1, slope="scalar"):
     roles = {"x": "array", "grad": "array", "mask": "bits", "negative_slope": slope}
-    roles = tuple(roles[argument] for argument in MASKED[name])
+    roles = tuple(roles[argument] for argument in ROWS[name].names)
     stored = tuple(code if role in ("array", "uniform") else "" for role in roles)
     return BitmaskSpec(name, code, roles, stored, code, width, axes)
 
@@ -70,13 +72,15 @@ ELEMENTS = [
 
 
 def sum_spec(name, code, across, axes=1, slope="scalar", result="", wide=True, loads=4):
-    roles = tuple(slope if argument == "negative_slope" else "array" for argument in SUMMED[name])
+    roles = tuple(slope if argument == "negative_slope" else "array" for argument in ROWS[name].names)
     stored = tuple(code if role == "array" else "" for role in roles)
-    sums = "q" if "grad" not in SUMMED[name] else "dd" if code == "d" else "d"
-    written, adds = code if name in WRITTEN else "", bool(result) and name.endswith("counts")
+    sums = "q" if ROWS[name].sums == "counts" else "dd" if code == "d" else "d"
+    written, adds = "", False
+    if ROWS[name].writes_result:
+        written, adds = code, bool(result) and ROWS[name].sums == "counts"
     width = 16 // memory_dtype(code).itemsize if wide else 1
     # a slope per unit is the same for all elements of a vector that lies within a unit
-    lanes = [1 if argument == "negative_slope" and not across else width for argument in SUMMED[name]]
+    lanes = [1 if argument == "negative_slope" and not across else width for argument in ROWS[name].names]
     lanes = tuple(each for each, role in zip(lanes, roles, strict=True) if role == "array")
     return SumSpec(name, code, roles, stored, written, axes, sums, across, lanes, loads, result, adds)
 
@@ -268,7 +272,7 @@ def test_bfloat16_computes_in_float32():
 
 
 def test_nothing_is_flushed_to_zero():
-    for spec in (*(spec_of(name, "f") for name in OPERATIONS), *(mask_spec(name, "f", 4) for name in MASKED), *SUMS):
+    for spec in (*(spec_of(name, "f") for name in UFUNCS), *(mask_spec(name, "f", 4) for name in MASKED), *SUMS):
         assert ".ftz" not in compile_to_ptx(spec, (9, 0))
 
 

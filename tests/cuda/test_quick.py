@@ -7,7 +7,7 @@ import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import cuda_driver, executor
 from fastrelu._cuda.numba_cuda import SIMULATED, cuda
-from fastrelu._operations import OPERATIONS
+from fastrelu._operations import UFUNCS
 
 from .data import Guarded, Relabelled, operands_for, specials, to_device, view_of
 
@@ -24,7 +24,7 @@ def quick(name, *operands, out=None):
     return executor.quick_for(operands[0])(name, operands, out)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", UFUNCS)
 @pytest.mark.parametrize("code", ["e", "f", "d"])
 def test_whole_arrays(name, code, shape_of_launch):
     for n in (1, 7, 8, 9, 64, 1023, 5000):

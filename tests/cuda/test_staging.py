@@ -5,7 +5,7 @@ import pytest
 
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import executor, settings
-from fastrelu._operations import OPERATIONS
+from fastrelu._operations import UFUNCS
 
 from .data import FLOATS, operands_for, specials
 
@@ -17,7 +17,7 @@ def piece(request, monkeypatch):
     monkeypatch.setattr(settings, "STAGING_BYTES", request.param)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", UFUNCS)
 @pytest.mark.parametrize("code", FLOATS)
 def test_values(name, code):
     values = operands_for(name, code, 41)

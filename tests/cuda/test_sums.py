@@ -11,15 +11,15 @@ import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import launch_cache, libraries, recognise, settings, sums
 from fastrelu._cuda.numba_cuda import SIMULATED
-from fastrelu._operations import MASKED, OPERATIONS, SUMMED, WRITTEN
+from fastrelu._operations import ROWS, UFUNCS
 
 from ..helpers import per_unit
 from . import fakes
-from .data import FLOATS, Guarded, specials, to_device, view_of
+from .data import FLOATS, MASKED, SUMMED, Guarded, specials, to_device, view_of
 from .test_layouts import VIEWS
 
-COUNTS = [name for name in SUMMED if "grad" not in SUMMED[name]]
-SLOPES = [name for name in SUMMED if "grad" in SUMMED[name]]
+COUNTS = [name for name in SUMMED if ROWS[name].sums == "counts"]
+SLOPES = [name for name in SUMMED if ROWS[name].sums != "counts"]
 SHAPE = (5, 6, 7)
 SLOPE = 0.3
 simulated = pytest.mark.skipif(not SIMULATED, reason="these arrays are in host memory")
@@ -79,13 +79,13 @@ def case(name, code, shape, seed=0):
 
 def values_of(name, data, slope=SLOPE, code=None):
     """Return the element-wise result."""
-    operation = WRITTEN[name]
+    operation = ROWS[name].like
     slopes = {"relu": [], "leaky_relu": [slope], "leaky_relu_backward": [slope, slope]}[operation]
     return expected(operation, (*data, *slopes), code or data[0].dtype)
 
 
 def slopes_for(name, slope=SLOPE):
-    return [slope] if "negative_slope" in SUMMED[name] else []
+    return [slope] if "negative_slope" in ROWS[name].names else []
 
 
 def to_host(array):
@@ -106,7 +106,7 @@ def run(name, data, axis, put=to_device, slope=SLOPE, views=None):
         assert_same(to_host(counts), wanted + 7, f"{name} {axis}")
     else:
         found = getattr(fastrelu, name)(*device, *slopes, axis=axis)
-        y, found = found if name in WRITTEN else (None, found)
+        y, found = found if ROWS[name].writes_result else (None, found)
         assert_same(to_host(found), sums_of(*data, axis, code), f"{name} {axis}")
     if y is not None:
         assert_same(to_host(y), values_of(name, data, slope), f"{name} {axis}")
@@ -169,7 +169,7 @@ def test_vectors_of_16_bytes(code, shape, launches, specs):
             run(name, data, axis)
             assert max(specs[0].lanes) == width
             assert {each.lanes for each in specs[1:]} <= {(1,), (1, 1)}
-            if "negative_slope" not in SUMMED[name] or axis is None:
+            if "negative_slope" not in ROWS[name].names or axis is None:
                 continue
             slope = np.linspace(-1, 1, shape[axis]).astype(code).reshape(-1, *(1,) * (len(shape) - 1 - axis))
             device = [to_device(each) for each in (*data, slope)]
@@ -239,7 +239,7 @@ def test_x_that_broadcasts_or_is_a_number():
             assert_same(found.copy_to_host(), sums_of(grad, whole, axis, "f"))
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", [name for name in SUMMED if ROWS[name].writes_result])
 def test_twins_and_outputs_write_nothing_else(name, launches):
     data, slopes = case(name, "f", (37,)), slopes_for(name)
     guards = [Guarded(each, 1) for each in data]
@@ -268,7 +268,7 @@ def test_twins_and_outputs_write_nothing_else(name, launches):
 
 
 @pytest.mark.parametrize("shift", [-3, 1, 5])
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", [name for name in SUMMED if ROWS[name].writes_result])
 def test_overlap(name, shift):
     data, slopes = case(name, "f", (40,)), slopes_for(name)
     memory = np.zeros(60, "f")
@@ -345,7 +345,7 @@ def test_empty_counts_launch_nothing(monkeypatch):
 
 def test_the_kernels_of_others_are_others():
     """All kinds are kept in one cache, by tuples whose first item is the name."""
-    assert not {*SUMMED, "fold"} & {*OPERATIONS, *MASKED}
+    assert not {*SUMMED, "fold"} & {*UFUNCS, *MASKED}
 
 
 def test_the_same_sums_on_any_grid(monkeypatch):
@@ -544,7 +544,7 @@ def test_host_arrays(name, axis, staging, monkeypatch):
             continue
         arguments = [np.where(np.isnan(data), 1, data).astype(data.dtype)] if name in SLOPES else []
         arguments.append(data)
-        slopes = [0.5] if "negative_slope" in SUMMED[name] else []
+        slopes = [0.5] if "negative_slope" in ROWS[name].names else []
         results = []
         for target in ("cuda", "serial"):
             extent = () if axis is None else (data.shape[axis],)
