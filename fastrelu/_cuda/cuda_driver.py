@@ -262,8 +262,12 @@ def simulated() -> bool:
 
 
 @functools.cache
-def find() -> Driver | str:
-    """Return the driver, or why there is none to use."""
+def find() -> Any:
+    """Return the driver, or the simulator's, or why there is none to use."""
+    if simulated():
+        from .simulator import DRIVER
+
+        return DRIVER
     if sys.platform == "darwin":
         return "there is no CUDA on macOS"
     try:
@@ -281,11 +285,7 @@ def find() -> Driver | str:
 
 
 def get() -> Any:
-    """Return the driver, or the simulator's; raise RuntimeError where there is none."""
-    if simulated():
-        from .simulator import DRIVER
-
-        return DRIVER
+    """Return the driver; raise RuntimeError where there is none."""
     driver = find()
     if isinstance(driver, str):
         raise RuntimeError(f"target='cuda' is not available: {driver}")

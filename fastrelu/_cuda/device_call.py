@@ -35,10 +35,11 @@ class DeviceCall:
 
     def _place(self) -> tuple[int, int, list[int]]:
         """Return device and stream of the call, and the other streams that its arrays are used on."""
-        # the stream of `out` comes first
-        views = [self.outputs[each] for each in sorted(self.outputs, key=lambda argument: argument != "out")]
-        first, *rest = views = [*views, *self.views]
-        for view in rest:
+        views = [*self.outputs.values(), *self.views]
+        if "out" in self.outputs:  # its stream comes first
+            views.insert(0, self.outputs["out"])
+        first = views[0]
+        for view in views:
             if view.device != first.device and view.pointer:
                 raise TypeError(
                     f"{self.name}: the arrays are on GPU {first.device} and GPU {view.device}; copy one of them"
@@ -47,11 +48,9 @@ class DeviceCall:
         stream = next((each for each in streams if each), 0)
         return first.device, stream, [each for each in streams if each != stream]
 
-    def loop_dtype(self, kwargs: Mapping[str, Any]) -> np.dtype:
-        """Return the type in which NumPy would compute; raise TypeError where it would."""
-        values = self.row.operands_of_ufunc(self.inputs)
-        kinds = [value.dtype if isinstance(value, (View, np.generic)) else type(value) for value in values]
-        out = self.outputs.get("out") if self.row.is_ufunc else None
+    def loop_dtype(self, operands: Sequence[Any], out: View | None, kwargs: Mapping[str, Any]) -> np.dtype:
+        """Return the type in which NumPy would compute an operation; raise TypeError where it would."""
+        kinds = [value.dtype if isinstance(value, (View, np.generic)) else type(value) for value in operands]
         return dtypes.loop_dtype(self.row.like, kinds, None if out is None else out.dtype, kwargs)
 
     def check_aligned(self) -> None:

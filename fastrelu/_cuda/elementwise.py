@@ -32,7 +32,8 @@ class _Call(DeviceCall):
     def __init__(self, name: str, inputs: Mapping[str, Any], out: Any, where: Any, kwargs: Mapping[str, Any]) -> None:
         super().__init__(name, inputs if where is None else {**inputs, "where": where}, {"out": out})
         into = self.outputs.get("out")
-        self.loop = self.loop_dtype(kwargs)
+        self.operands = [self.inputs[each] for each in self.row.names]
+        self.loop = self.loop_dtype(self.operands, into, kwargs)
         self.where: View | None = self.inputs.get("where")
         if self.where is not None and self.where.dtype != np.bool_:
             raise TypeError(f"{name}: where is of dtype {self.where.dtype}; it must be bool")
@@ -42,14 +43,13 @@ class _Call(DeviceCall):
         self.check_writable()
 
     def run(self, order: str) -> Any:
-        data = [self.inputs[each] for each in self.row.data]
-        out = self.memory(
-            "out", self.shape, self.loop, [view for view in arrays_of(data) if view.shape == self.shape], order
-        )
-        operands = [self.inputs[each] for each in self.row.names]
+        if (out := self.outputs.get("out")) is None:
+            data = arrays_of(self.operands[: len(self.row.data)])
+            like = [view for view in data if view.shape == self.shape]
+            out = self.memory("out", self.shape, self.loop, like, order)
 
         def write(target: View) -> None:
-            launch(self.name, self.loop, operands, target, self.where, self.stream)
+            launch(self.name, self.loop, self.operands, target, self.where, self.stream)
 
         self.launch(lambda: write_apart(self, out, write, self.where))
         return self.leave("out")

@@ -20,7 +20,7 @@ def unavailable() -> str | None:
     if simulated():
         return None
     driver = cuda_driver.find()
-    missing = None if isinstance(driver, cuda_driver.Driver) else driver
+    missing = driver if isinstance(driver, str) else None
     if importlib.util.find_spec(PACKAGE) is None:
         package = f"the package numba-cuda is not installed; {INSTALL}"
         return package if missing is None else f"{package}; and {missing}"

@@ -64,14 +64,17 @@ class Library:
             refuse_dtype(name, argument, f"type {interface['typestr']!r}")
         if interface.get("mask") is not None:
             raise TypeError(f"{name}: {argument} is a masked array, which is not supported on a GPU")
-        shape = tuple(int(extent) for extent in interface["shape"])
-        strides = interface.get("strides")
+        shape = tuple([int(extent) for extent in interface["shape"]])
+        strides = self._strides(value, shape, dtype.itemsize)
         pointer, readonly = interface["data"]
         return with_memory(name, argument, View(
-            value, pointer or 0, shape,
-            dense_strides(shape, dtype.itemsize) if strides is None else tuple(int(step) for step in strides),
-            dtype, cuda_driver.get().device_of(pointer or 0), interface.get("stream") or 0, bool(readonly),
+            value, pointer or 0, shape, strides, dtype, cuda_driver.get().device_of(pointer or 0),
+            interface.get("stream") or 0, bool(readonly),
         ))  # fmt: skip
+
+    def _strides(self, value: Any, shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+        strides = value.__cuda_array_interface__.get("strides")
+        return dense_strides(shape, itemsize) if strides is None else tuple([int(step) for step in strides])
 
     def view_of_new(self, array: Any, name: str) -> View:
         """Return the view of a new array, not yet seen by anybody, to which we may write."""
@@ -122,9 +125,11 @@ class Numba(Library):
                 0, 0, not array.flags.writeable,
             )  # fmt: skip
         view = super().view(name, argument, value, write=write)
-        view.strides = tuple(value.strides)  # the interface calls broadcast arrays contiguous
         view.stream = view.stream or self.stream
         return view
+
+    def _strides(self, value: Any, shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+        return tuple(value.strides)  # the interface calls broadcast arrays contiguous
 
     @functools.cached_property
     def stream(self) -> int:

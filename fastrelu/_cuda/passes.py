@@ -26,18 +26,20 @@ class Pass(DeviceCall):
         if libraries.library_of(inputs[first]) is None:
             kind = classify.type_name(inputs[first])
             raise TypeError(f"{name}: {first} is a {kind}; beside arrays in GPU memory it must be one too")
-        self.loop = self.loop_dtype({})
+        self.loop = self.loop_dtype(self.row.operands_of_ufunc(self.inputs), None, {})
         self.operands = [self._checked(each.name) for each in self.row.operands if each.kind != "bitmask"]
         self.check()
 
     def _checked(self, argument: str) -> Any:
         value = self.inputs[argument]
+        if not isinstance(value, View) or value.shape == self.shape:
+            return value
         try:
-            if isinstance(value, View) and np.broadcast_shapes(value.shape, self.shape) != self.shape:
-                raise ValueError
+            if np.broadcast_shapes(value.shape, self.shape) == self.shape:
+                return value
         except ValueError:
-            raise misfit(self.name, argument, value.shape, self.shape) from None
-        return value
+            pass
+        raise misfit(self.name, argument, value.shape, self.shape)
 
     def check(self) -> None:
         """Raise what the arguments deserve."""
