@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import classify
-from .._call import bitmask
+from .._call import bitmask as host_bitmask
 from .._call.job_cache import Key
 from .._operations import ROWS
 from .._runtime.jobs import coalesce
@@ -31,17 +31,18 @@ class OnDevice(passes.Pass):
         mask = {**self.inputs, **self.outputs}.get(argument)
         if mask is None:
             return
-        if not isinstance(mask, View):  # a number
-            bitmask.check_mask(self.name, argument, classify.type_name(mask), classify.dtype_of(mask), (), self.shape)
-            return
-        what = f"a {self.library.label} of dtype {mask.dtype} and shape {mask.shape}"
-        bitmask.check_mask(self.name, argument, what, mask.dtype, mask.shape, self.shape)
+        if isinstance(mask, View):
+            what = f"a {self.library.label} of dtype {mask.dtype} and shape {mask.shape}"
+            dtype, shape = mask.dtype, mask.shape
+        else:
+            what, dtype, shape = classify.type_name(mask), classify.dtype_of(mask), ()
+        host_bitmask.check_mask(self.name, argument, what, dtype, shape, self.shape)
         if argument == "mask_out":
             self.check_apart("mask_out")
 
     def run(self) -> Any:
-        reads, out = self.row.reads_bitmask, self.result()
-        mask = self.inputs["mask"] if reads else self.memory("mask_out", (bitmask.length(self.shape),), bitmask.MASK)
+        reads, out, length = self.row.reads_bitmask, self.result(), host_bitmask.length(self.shape)
+        mask = self.inputs["mask"] if reads else self.memory("mask_out", (length,), host_bitmask.MASK)
 
         def write(target: View) -> None:
             launch(self.name, self.loop, self.operands, target, mask, self.stream)
@@ -50,7 +51,7 @@ class OnDevice(passes.Pass):
         return self.leave("out") if reads else (self.leave("out"), self.leave("mask_out"))
 
 
-class Staged(bitmask.MaskPass):
+class Staged(host_bitmask.MaskPass):
     """A pass on host arrays, copied to the GPU and back in pieces of whole bytes of the bitmask."""
 
     def compute(self, arrays: Sequence[np.ndarray], key: Key | None) -> None:

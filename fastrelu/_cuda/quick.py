@@ -20,9 +20,7 @@ import numpy as np
 
 from .._arrays import tensors
 from .._operations import ROWS, UFUNCS
-from . import cuda_driver, elementwise, launch_cache, libraries
-from . import dtypes as _types
-from . import settings as _settings
+from . import cuda_driver, dtypes, elementwise, launch_cache, libraries, settings
 from .grids import Grid
 from .launcher import Prepared, prepared
 from .numba_cuda import SIMULATED, cuda
@@ -54,7 +52,7 @@ class Ways:
 
 
 def _torch_ways() -> Ways:
-    dtypes = tensors.dtypes()
+    known = tensors.dtypes()
     torch: Any = sys.modules["torch"]
     forward, increment_version = torch.autograd.forward_ad, torch.autograd.graph.increment_version
     tracing, level = torch._C._is_tracing, torch._C._functorch.peek_interpreter_stack
@@ -71,7 +69,7 @@ def _torch_ways() -> Ways:
                 or value.is_nested or forward._current_level >= 0
             ):  # fmt: skip
                 return None
-            dtype, n = dtypes.get(value.dtype), value.numel()
+            dtype, n = known.get(value.dtype), value.numel()
             if dtype is None or (value.storage_offset() + n) * dtype.itemsize > value.untyped_storage().nbytes():
                 return None
             return value.data_ptr(), n, dtype, value.get_device()
@@ -127,14 +125,14 @@ def _rounded(value: float, dtype: np.dtype) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _planned(
-    name: str, dtype: np.dtype, n: int, offset: int, device: int, settings: tuple[int, ...]
+    name: str, dtype: np.dtype, n: int, offset: int, device: int, _settings: tuple[int, ...]
 ) -> tuple[Prepared, Grid, int] | None:
     """Return launch, grid and elements before the first vector, for an output that begins `offset` bytes into one.
 
     None for what NumPy would promote, for no elements, and for what is not aligned.
     """
-    row, code = ROWS[name], _types.code_of(dtype)
-    known = code is not None and (_types.is_float(dtype) or code in row.typecodes)
+    row, code = ROWS[name], dtypes.code_of(dtype)
+    known = code is not None and (dtypes.is_float(dtype) or code in row.typecodes)
     if not known or not n or offset % dtype.itemsize:
         return None
     view = View(None, offset, (n,), (dtype.itemsize,), dtype, device, 0)
@@ -176,7 +174,7 @@ def attempt(ways: Ways, name: str, operands: Sequence[Any], out: Any) -> Any:
     target = 0 if out is None else pointer if out is first else _address(ways, out, first, dtype, device)
     if target is None:
         return None
-    plan = _planned(name, dtype, n, target % VECTOR_BYTES, device, _settings.of_launches())
+    plan = _planned(name, dtype, n, target % VECTOR_BYTES, device, settings.of_launches())
     if plan is None:
         return None
     launch, grid, head = plan

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._call import sums as _sums
+from .._call import sums as host_sums
 from .._operations import ROWS
 from .._runtime.jobs import coalesce
 from . import dtypes, launch_cache, passes, settings
@@ -32,14 +32,14 @@ class OnDevice(passes.Pass):
 
     def check(self) -> None:
         super().check()
-        self.axis = _sums.axis_of(self.name, self.options["axis"], len(self.shape))
-        self.argument = _sums.argument_of(self.given)
+        self.axis = host_sums.axis_of(self.name, self.options["axis"], len(self.shape))
+        self.argument = host_sums.argument_of(self.given)
         self.result_shape = () if self.axis is None else (self.shape[self.axis],)
-        self.result_dtype = _sums.COUNT if self.row.sums == "counts" else self.loop
+        self.result_dtype = host_sums.COUNT if self.row.sums == "counts" else self.loop
         into = self.outputs.get(self.argument)
         if into is not None:
             what = f"a {self.library.label} of dtype {into.dtype}"
-            _sums.check_sums(self.name, self.argument, into, what, self.result_shape, self.result_dtype)
+            host_sums.check_sums(self.name, self.argument, into, what, self.result_shape, self.result_dtype)
             self.check_apart(self.argument)
         elif self.argument == "counts":
             raise TypeError(f"{self.name}: counts must be an array, not NoneType")
@@ -65,7 +65,7 @@ class OnDevice(passes.Pass):
         return results[0] if self.argument == "counts" else results
 
 
-class Staged(_sums.SumPass):
+class Staged(host_sums.SumPass):
     """A pass on host arrays, of which the GPU gets some rows at a time; the sums of these are added in order."""
 
     def check(self) -> None:
@@ -74,7 +74,7 @@ class Staged(_sums.SumPass):
             raise TypeError(f"{self.name}: Numba copies no bfloat16 to a GPU; pass arrays that are there")
 
     def _total(self, views: Sequence[np.ndarray]) -> np.ndarray:
-        total = np.zeros(self.result_shape, _sums.COUNT if self.counts else np.float64)
+        total = np.zeros(self.result_shape, host_sums.COUNT if self.counts else np.float64)
         if not self.shape or not views[0].size:
             return self._sums_of(views) if views[0].size else total
         most = max(1, settings.STAGING_BYTES * self.shape[0] // (views[0].size * self.dtype.itemsize))
@@ -91,7 +91,7 @@ class Staged(_sums.SumPass):
             for k, (argument, view) in enumerate(zip(self.inputs, views, strict=False))
         }
         shape = () if self.axis is None else (views[0].shape[self.axis],)
-        sums = cuda.to_device(np.zeros(shape, _sums.COUNT if self.counts else np.float64))
+        sums = cuda.to_device(np.zeros(shape, host_sums.COUNT if self.counts else np.float64))
         outputs = {"out": sums}
         if self.row.writes_result:
             out = cuda.to_device(np.empty(views[0].shape, self.dtype))
