@@ -130,19 +130,3 @@ ROWS = {
 UFUNCS = {name: row for name, row in ROWS.items() if row.is_ufunc}
 #: Every public function with a row: its twin's name has an underscore more.
 FUNCTIONS = {name: row for row in ROWS.values() for name in (row.name, row.twin) if name}
-
-# (names of before, while callers change over to the rows)
-OPERATIONS = {name: row.names for name, row in UFUNCS.items()}
-DATA = ("grad", "x", "mask")
-MASKED = {name: row.names for name, row in ROWS.items() if row.has_bitmask}
-SUMMED = {name: row.names for name, row in ROWS.items() if row.sums}
-WRITTEN = {name: row.like for name, row in ROWS.items() if row.sums and row.writes_result}
-ARGUMENTS = {name: row.names for name, row in ROWS.items()}
-
-
-def typecodes(name: str) -> str:
-    return ROWS[name].typecodes
-
-
-def sums_of(name: str, dtype: np.dtype) -> list[np.dtype]:
-    return ROWS[name].dtypes_of_sums(dtype)

@@ -143,3 +143,13 @@ def test_every_page_is_in_a_toctree():
 @pytest.mark.parametrize("name", UFUNCS)
 def test_operations_are_documented(name):
     assert f"\n| `{name}(" in (ROOT / "docs" / "semantics.md").read_text()
+
+
+def test_the_design_names_every_module():
+    """In its table of floors: a file that nobody can place has no place."""
+    page = (ROOT / "docs" / "design.md").read_text()
+    package = ROOT / "fastrelu"
+    for path in package.rglob("*.py"):
+        floor = path.relative_to(package).parts[0]
+        if path.name != "__init__.py" and floor not in ("_bench", "_njit", "__main__.py"):
+            assert f"`{path.name}`" in page, path

@@ -5,12 +5,12 @@ import pytest
 
 from fastrelu._bench.oracle import assert_same, expected
 from fastrelu._cuda import executor
-from fastrelu._operations import OPERATIONS, typecodes
+from fastrelu._operations import UFUNCS
 
 from .data import FLOATS, Guarded, operands_for, specials, to_device
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 65)
-CASES = [(name, code) for name in OPERATIONS for code in FLOATS]
+CASES = [(name, code) for name in UFUNCS for code in FLOATS]
 
 
 def on_device(values):
@@ -97,5 +97,5 @@ def test_every_bfloat16_is_rounded_once(monkeypatch):
 
 
 def test_operations_have_cases():
-    assert {name for name, _ in CASES} == set(OPERATIONS)
-    assert set("?bBhHiIlLqQefd") == set(typecodes("relu"))
+    assert {name for name, _ in CASES} == set(UFUNCS)
+    assert set("?bBhHiIlLqQefd") == set(UFUNCS["relu"].typecodes)
