@@ -21,7 +21,7 @@ import numpy as np
 from ._api import bitmask
 from ._arrays import classify
 from ._call import containers, dispatch, errors
-from ._call.bitmask import MaskPass
+from ._call.bitmask import MaskPass, check_mask
 from ._operations import ROWS
 
 
@@ -112,12 +112,7 @@ def call(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], targe
 
     if ROWS[name].reads_bitmask:
         mask = da.asarray(inputs["mask"])
-        if mask.dtype != np.uint8 or mask.ndim != 1:
-            raise TypeError(f"{name}: mask must be a one-dimensional array of uint8, not {mask.ndim}-d of {mask.dtype}")
-        if mask.size != sum(lengths):
-            raise ValueError(
-                f"{name}: mask has {mask.size} bytes; for {array.size} elements it must have {sum(lengths)}"
-            )
+        check_mask(name, "mask", f"{mask.ndim}-d of {mask.dtype}", mask.dtype, mask.shape, array.shape)
         arguments = [rows, mask.rechunk((lengths,)), *slopes]
         return shaped(_blocks(name, target, arguments, rows.ndim, kind))
     pairs = _blocks(name, target, [rows, *slopes], rows.ndim, kind)

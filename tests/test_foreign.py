@@ -144,14 +144,14 @@ def test_nothing_is_copied(torch, jax):
         assert call.operands[0].strides == tuple(4 * step for step in t.stride())
     assert call.out.ctypes.data == t.data_ptr()
     call = host_libraries.enter("relu", (t,), None, {})
-    call.allocate(np.dtype("f4"))
-    assert call.out.ctypes.data == call.leave().data_ptr()
+    out = call.allocate(np.dtype("f4"))
+    assert out.ctypes.data == call.leave("out", out).data_ptr()
     for shape in ((), (1,), (1000, 33)):
         j = jax.numpy.asarray(ramp(*shape))
         call = host_libraries.enter("relu", (j,), None, {})
         assert call.operands[0].ctypes.data == j.unsafe_buffer_pointer()
-        call.allocate(np.dtype("f4"))
-        assert call.out.ctypes.data == call.leave().unsafe_buffer_pointer()
+        out = call.allocate(np.dtype("f4"))
+        assert out.ctypes.data == call.leave("out", out).unsafe_buffer_pointer()
 
 
 def test_torch_out_and_in_place(torch):

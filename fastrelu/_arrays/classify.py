@@ -6,7 +6,7 @@ The order matters: many device arrays also have ``__array__``, through which Num
 import numbers
 import sys
 from collections.abc import Iterator
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -87,6 +87,11 @@ def converted(name: str, argument: str, value: Any) -> np.ndarray:
             raise
         what = type_name(value)
         raise type(error)(f"{name}: {argument} is a {what}, of which NumPy makes no array: {error}") from error
+
+
+def refuse_dtype(name: str, argument: str, dtype: object) -> NoReturn:
+    """Raise the TypeError for an array of a library whose type no loop takes."""
+    raise TypeError(f"{name}: {argument} is of dtype {dtype}; accepted are {ACCEPTED}")
 
 
 def checked(name: str, argument: str, value: Any) -> Any:

@@ -1,93 +1,51 @@
 """PyTorch tensors and JAX arrays in host memory: read where they lie, answered by arrays of the same library.
 
-`enter` turns the arguments of a call into NumPy views of the same memory, on which the call then runs like any
-other, and `HostCall.leave` returns what the caller gets. No library is imported: one that is not in `sys.modules`
-cannot have made the array in hand. Arrays in the memory of a GPU are left to `_cuda`.
+A `HostCall` has the arguments of a call as NumPy views of the same memory, on which it then runs like any other, and
+returns what the caller gets. No library is imported: one that is not in `sys.modules` cannot have made the array in
+hand. Arrays in the memory of a GPU are left to `_cuda`.
 """
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from .._operations import ROWS
-from .._runtime.dtypes import ACCEPTED, supported
+from .._runtime.dtypes import supported
 from . import classify, tensors
 
 #: Alignment from which JAX takes over memory on the CPU without copying it.
 JAX_ALIGNMENT = 64
-_ORDERS = ("C", "F", "A", "K")
 
 
-def enter(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> "HostCall | None":
-    """Return a call's arguments as NumPy views, or raise what they deserve. Allocates nothing and writes nothing.
-
-    None for calls without an array of PyTorch or JAX, and for those with an array in the memory of a GPU.
-
-    Parameters
-    ----------
-    name : str
-        The operation.
-    operands : sequence
-        All of its operands, parameters included.
-    out : array or None
-        Where to put the result; for an in-place twin, the first operand.
-    kwargs : mapping
-        Keyword arguments of NumPy's ufuncs.
-    """
-    where = kwargs.get("where", True)
-    found = library_of(name, (*ROWS[name].names, "where", "out"), (*operands, where, out))
-    if found is None:
-        return None
-    library, made = found
-    views = [
-        library.view(name, argument, value) if ours else value
-        for argument, value, ours in zip(ROWS[name].names, operands, made, strict=False)
-    ]
-    options = library.options(name, kwargs)
-    if made[-2]:
-        options["where"] = library.view(name, "where", where)
-    order = options.pop("order", "K")
-    if order not in _ORDERS:
-        raise ValueError(f"{name}: order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
-    options.pop("subok", None)
-    into = None if out is None else library.writable(name, "out", out)
-    return HostCall(name, library, operands, views, out, into, options, order)
-
-
-def library_of(name: str, arguments: Sequence[str], values: Sequence[Any]) -> "tuple[Library, list[bool]] | None":
-    """Return the library whose arrays in host memory are among a call's arguments, and which arguments they are.
-
-    None where there is none, or one of them is in the memory of a GPU. TypeError for what cannot stand beside them.
-    """
-    libraries = libraries_of(name, arguments, values)
-    first = next((k for k, library in enumerate(libraries) if library is not None), None)
-    if first is None:
-        return None
-    if any(
-        classify.kind(value) == "device" if library is None else library.on_gpu(value)
-        for value, library in zip(values, libraries, strict=True)
-    ):
-        return None
-    found = libraries[first]
-    assert found is not None
-    for argument, value, library in zip(arguments, values, libraries, strict=True):
-        if library is not found:
-            _check_companion(name, argument, value, f"{arguments[first]} is a {found.label}")
-    return found, [library is found for library in libraries]
-
-
-def libraries_of(name: str, arguments: Iterable[str], values: Sequence[Any]) -> "list[Library | None]":
-    """Return the library of each argument, or raise TypeError for what only looks like an array of one."""
+def libraries_of(name: str, given: Mapping[str, Any]) -> "dict[str, Library]":
+    """Return the library of each argument that has one, or raise TypeError for what only looks like its array."""
     if "torch" not in sys.modules and "jax" not in sys.modules:
-        return [None] * len(values)
-    libraries = [_LIBRARIES.get(classify.kind(value)) for value in values]
-    for argument, value, library in zip(arguments, values, libraries, strict=True):
-        if library is not None:
-            library.check_kind(name, argument, value)
+        return {}
+    kinds = {argument: classify.kind(value) for argument, value in given.items()}
+    libraries = {argument: _LIBRARIES[kind] for argument, kind in kinds.items() if kind in _LIBRARIES}
+    for argument, library in libraries.items():
+        library.check_kind(name, argument, given[argument])
+    return libraries
+
+
+def on_host(name: str, given: Mapping[str, Any]) -> "dict[str, Library]":
+    """Return the one library of arguments in host memory, for each that has it; TypeError for what stands beside it.
+
+    Nothing is returned where there is no such argument, or one of all is in the memory of a GPU.
+    """
+    libraries = libraries_of(name, given)
+    if not libraries or any(
+        libraries[argument].on_gpu(value) if argument in libraries else classify.kind(value) == "device"
+        for argument, value in given.items()
+    ):
+        return {}
+    first, library = next(iter(libraries.items()))
+    for argument, value in given.items():
+        if libraries.get(argument) is not library:
+            _check_companion(name, argument, value, f"{first} is a {library.label}")
     return libraries
 
 
@@ -101,7 +59,7 @@ def _check_companion(name: str, argument: str, value: Any, other: str) -> None:
         # `where` is read as true or false by NumPy, which also says what is wrong with it
         if argument == "where" or supported(dtype):
             return
-        _refuse_dtype(name, argument, dtype)
+        classify.refuse_dtype(name, argument, dtype)
     library = _LIBRARIES.get(classify.kind(value))
     what = classify.type_name(value) if library is None else library.label
     raise TypeError(
@@ -110,56 +68,8 @@ def _check_companion(name: str, argument: str, value: Any, other: str) -> None:
     )
 
 
-def _refuse_dtype(name: str, argument: str, dtype: object) -> NoReturn:
-    raise TypeError(f"{name}: {argument} is of dtype {dtype}; accepted are {ACCEPTED}")
-
-
-@dataclass
-class HostCall:
-    """One call on arrays of a library, as NumPy sees it."""
-
-    name: str
-    library: "Library"
-    given: Sequence[Any]
-    operands: Sequence[Any]
-    result: Any
-    out: np.ndarray | None
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    order: str = "K"
-    new: bool = False
-
-    def allocate(self, dtype: np.dtype) -> None:
-        """Make the result's array, for a call without ``out=``; `dtype` is that of the loop."""
-        arrays = [view for view in (*self.operands, self.kwargs.get("where")) if classify.is_array(view)]
-        try:
-            shape = np.broadcast_shapes(*(array.shape for array in arrays))
-        except ValueError:
-            shapes = " ".join(str(array.shape) for array in arrays)
-            raise ValueError(f"{self.name}: operands could not be broadcast together with shapes {shapes}") from None
-        data = [
-            (value, view)
-            for value, view, argument in zip(self.given, self.operands, ROWS[self.name].names, strict=True)
-            if argument in ROWS[self.name].data and classify.is_array(view) and view.shape == shape
-        ]
-        order = self.order
-        if order == "A":
-            order = "F" if data and all(view.flags.fnc for _, view in data) else "C"
-        like = data[0][0] if data else None
-        some = like if like is not None else next(value for value in self.given if self.library.made(value))
-        self.result, self.out = self.library.empty(self.name, shape, dtype, order, like, some)
-        self.new = True
-
-    def leave(self) -> Any:
-        """Return what the caller gets: the array that was passed as ``out=``, or the new one."""
-        assert self.out is not None
-        if self.new:
-            return self.library.finish(self.result, self.out)
-        self.library.written(self.result)
-        return self.result
-
-
 class Library:
-    """What `enter` asks of a library."""
+    """What a call asks of a library. As it is, it takes everything for NumPy's."""
 
     label = ""
 
@@ -167,19 +77,16 @@ class Library:
         """Raise TypeError for what only looks like an array, before anything else is asked of it."""
 
     def on_gpu(self, value: Any) -> bool:
-        raise NotImplementedError
+        return False
 
-    def made(self, value: Any) -> bool:
-        """Say whether a value is an array of this library."""
-        return _LIBRARIES.get(classify.kind(value)) is self
-
-    def view(self, name: str, argument: str, value: Any) -> np.ndarray:
+    def view(self, name: str, argument: str, value: Any) -> Any:
         """Return an array's memory as a NumPy array."""
-        raise NotImplementedError
+        return value
 
     def writable(self, name: str, argument: str, value: Any) -> np.ndarray:
         """Return an array's memory as a NumPy array that may be written to."""
-        raise NotImplementedError
+        array: np.ndarray = value
+        return array
 
     def options(self, name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return keyword arguments with types of the library made NumPy's."""
@@ -244,7 +151,7 @@ class _Torch(Library):
     ) -> tuple[Any, np.ndarray]:
         torch: Any = sys.modules["torch"]
         kind = tensors.torch_dtype(dtype)
-        if order == "K" and like is not None:
+        if order == "K" and isinstance(like, torch.Tensor):
             # Keeps the strides, channels_last among them, and the class of a subclass
             result = torch.empty_like(like, dtype=kind, requires_grad=False)
         elif order == "F":
@@ -277,7 +184,7 @@ class _Jax(Library):
         if len(devices) != 1:
             raise TypeError(f"{name}: {argument} is spread over {len(devices)} devices; call {name} on each piece")
         if not isinstance(value.dtype, np.dtype) or not supported(value.dtype):
-            _refuse_dtype(name, argument, value.dtype)
+            classify.refuse_dtype(name, argument, value.dtype)
 
     def on_gpu(self, value: Any) -> bool:
         (device,) = value.devices()
@@ -317,3 +224,84 @@ class _Jax(Library):
 
 
 _LIBRARIES: dict[str, Library] = {"torch": _Torch(), "jax": _Jax()}
+
+
+class HostCall:
+    """A call: its `inputs` and `outputs` by name, as NumPy sees them. Making it allocates and writes nothing."""
+
+    #: What sees to arguments without a library.
+    plain = Library()
+
+    def __init__(
+        self, name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], libraries: Mapping[str, Library]
+    ) -> None:
+        self.name, self.row, self.given, self._libraries = name, ROWS[name], {**inputs, **outputs}, libraries
+        self.library = next(iter(self._libraries.values()), self.plain)
+        self.inputs: dict[str, Any] = {
+            argument: self._libraries.get(argument, self.plain).view(name, argument, value)
+            for argument, value in inputs.items()
+        }
+        self.outputs: dict[str, np.ndarray] = {
+            argument: self.library.writable(name, argument, value)
+            for argument, value in outputs.items()
+            if value is not None
+        }
+        self._new: dict[str, Any] = {}
+
+    def memory(
+        self, argument: str, shape: tuple[int, ...], dtype: np.dtype, like: str | None, order: str = "K"
+    ) -> np.ndarray:
+        """Return an output's memory: what was given, or else new, laid out like an input where `order` leaves that."""
+        if argument in self.outputs:
+            return self.outputs[argument]
+        pattern = None if like is None else self.given[like]
+        some = next((self.given[each] for each in self._libraries), None)
+        self._new[argument], memory = self.library.empty(self.name, shape, dtype, order, pattern, some)
+        return memory
+
+    def leave(self, argument: str, memory: np.ndarray) -> Any:
+        """Return what the caller gets for an output: what was given, or the new array."""
+        if argument not in self.outputs:
+            return self.library.finish(self._new[argument], memory)
+        self.library.written(self.given[argument])
+        return self.given[argument]
+
+
+class ElementwiseCall(HostCall):
+    """A call of a ufunc with its keyword arguments, on arrays of a library."""
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        out: Any,
+        kwargs: Mapping[str, Any],
+        libraries: Mapping[str, Library],
+    ) -> None:
+        super().__init__(name, inputs, {"out": out}, libraries)
+        self.operands = [self.inputs[argument] for argument in self.row.names]
+        self.out = self.outputs.get("out")
+        self.kwargs = self.library.options(name, kwargs)
+        if "where" in kwargs:
+            self.kwargs["where"] = self.inputs["where"]
+        self._order = self.kwargs.pop("order", "K")
+        if self._order not in ("C", "F", "A", "K"):
+            raise ValueError(f"{name}: order must be one of 'C', 'F', 'A', or 'K' (got {self._order!r})")
+        self.kwargs.pop("subok", None)
+
+    def allocate(self, dtype: np.dtype) -> np.ndarray:
+        """Return memory for the result; `dtype` is that of the loop."""
+        arrays = {argument: view for argument, view in self.inputs.items() if classify.is_array(view)}
+        shape = np.broadcast_shapes(*(view.shape for view in arrays.values()))
+        like = [each for each in self.row.data if each in arrays and arrays[each].shape == shape]
+        order = self._order
+        if order == "A":
+            order = "F" if like and all(arrays[each].flags.fnc for each in like) else "C"
+        return self.memory("out", shape, dtype, like[0] if like else None, order)
+
+
+def enter(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> ElementwiseCall | None:
+    """Return a call of a ufunc as NumPy sees it; None for one without arrays of PyTorch or JAX in host memory."""
+    inputs = dict(zip((*ROWS[name].names, "where"), (*operands, kwargs.get("where", True)), strict=True))
+    libraries = on_host(name, {**inputs, "out": out})
+    return ElementwiseCall(name, inputs, out, kwargs, libraries) if libraries else None

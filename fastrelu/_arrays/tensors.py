@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .._runtime.dtypes import ACCEPTED, BFLOAT16
+from .._runtime.dtypes import BFLOAT16
+from .classify import refuse_dtype
 
 
 def dtypes() -> dict[Any, np.dtype]:
@@ -27,14 +28,14 @@ def _table(torch: Any) -> dict[Any, np.dtype]:
 def dtype_of(name: str, argument: str, dtype: Any) -> np.dtype:
     """Return NumPy's type for one of torch's; raise TypeError where there is none that our loops take."""
     known = dtypes()
-    if dtype in known:
-        return known[dtype]
-    if dtype is sys.modules["torch"].bfloat16:
+    if dtype not in known and dtype is sys.modules["torch"].bfloat16:
         raise TypeError(
             f"{name}: {argument} is of dtype {dtype}, which NumPy has only with the package ml_dtypes: "
             'pip install "fastrelu[bfloat16]"'
         )
-    raise TypeError(f"{name}: {argument} is of dtype {dtype}; accepted are {ACCEPTED}")
+    if dtype not in known:
+        refuse_dtype(name, argument, dtype)
+    return known[dtype]
 
 
 def torch_dtype(dtype: np.dtype) -> Any:

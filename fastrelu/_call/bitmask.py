@@ -55,8 +55,8 @@ class MaskPass(Pass):
 
     def run(self, key: job_cache.Key | None = None) -> Any:
         reads = self.row.reads_bitmask
-        out = self.memory("out", self.shape, self.dtype)
-        mask = self.inputs["mask"] if reads else self.memory("mask_out", (self.length,), MASK)
+        out = self.output("out", self.shape, self.dtype)
+        mask = self.inputs["mask"] if reads else self.output("mask_out", (self.length,), MASK)
         result = self.writable(out)
         bits = np.ascontiguousarray(mask)  # the kernel writes one without gaps
         views = [apart(view, result) for view in self.views]

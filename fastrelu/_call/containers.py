@@ -7,7 +7,7 @@ that it fails before anything is written, and numbers of Python stay weak.
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def call(name: str, ufunc: np.ufunc, operands: Sequence[Any], target: str, kwarg
         except (TypeError, ValueError) as error:
             if any(_acts_itself(value) for value in values):  # it knows best
                 raise
-            _refuse(name, operands, kwargs, error)
+            errors.refuse(name, operands, kwargs.get("out"), kwargs, error)
 
 
 def _library(value: Any) -> str:
@@ -57,18 +57,6 @@ def _library(value: Any) -> str:
 
 def _acts_itself(value: Any) -> bool:
     return getattr(type(value), "__array_ufunc__", None) not in (None, np.ndarray.__array_ufunc__)
-
-
-def _refuse(name: str, operands: Sequence[Any], kwargs: Mapping[str, Any], error: Exception) -> NoReturn:
-    """Raise what is known of a call on subclasses of arrays that NumPy has refused."""
-    out = kwargs.get("out")
-    try:
-        errors.check_call(name, operands, out, kwargs)
-    except (TypeError, ValueError) as known:
-        raise known from error
-    if (named := errors.named(name, error)) is error:
-        raise error
-    raise named from error
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -220,43 +208,35 @@ def _by_columns(name: str, ufunc: np.ufunc, operands: Sequence[Any], kwargs: Map
     whole = frames[0]
     for frame in frames[1:]:
         whole = whole.align(frame, join="outer")[0]
-    options = dict(kwargs)
-    if "where" in options:
-        options["where"] = _mask(name, options["where"], whole.shape)
+    where = _mask(name, kwargs.get("where", True), whole.shape)
 
-    def columns(argument: str, value: Any) -> Any:
+    def aligned(argument: str, value: Any) -> Any:
         if _is_frame(value):
-            aligned = value if value is whole else value.align(whole, join="right")[0]
-            return lambda k: aligned.iloc[:, k]
+            return value if value is whole else value.align(whole, join="right")[0]
         array = value if type(value) in (int, float) else np.asarray(value)
-        if not np.ndim(array):
-            return lambda k: array
-        try:
-            array = np.broadcast_to(array, whole.shape)
-        except ValueError:
-            raise errors.misfit(name, argument, array.shape, whole.shape) from None
-        return lambda k: array[:, k]
+        return errors.broadcast(name, argument, array, whole.shape) if np.ndim(array) else array
 
-    columns_of = [columns(argument, value) for argument, value in zip(ROWS[name].names, operands, strict=True)]
+    everything = [aligned(argument, value) for argument, value in zip(ROWS[name].names, operands, strict=True)]
     result = whole.copy(deep=False)
     for k in range(whole.shape[1]):
-        if "where" in options:
-            kwargs = {**options, "where": options["where"][:, k]}
-        result.isetitem(k, ufunc(*strong(name, [column(k) for column in columns_of], kwargs), **kwargs))
+        if where is not True:
+            kwargs = {**kwargs, "where": where[:, k]}
+        result.isetitem(k, ufunc(*strong(name, [_column(value, k) for value in everything], kwargs), **kwargs))
     return result
+
+
+def _column(value: Any, k: int) -> Any:
+    """Return a column of a frame or an array; a number is in all of them."""
+    if _is_frame(value):
+        return value.iloc[:, k]
+    return value[:, k] if np.ndim(value) else value
 
 
 def _mask(name: str, where: Any, shape: tuple[int, ...]) -> Any:
     """Return `where` as an array of a shape, or True."""
     if where is True:
         return True
-    mask = classify.converted(name, "where", where)
-    if not np.can_cast(mask.dtype, bool, "safe"):
-        raise TypeError(f"{name}: where must be an array of bool, not {classify.described(where, mask)}")
-    try:
-        return np.broadcast_to(mask, shape)
-    except ValueError:
-        raise errors.misfit(name, "where", mask.shape, shape) from None
+    return errors.broadcast(name, "where", errors.checked_where(name, where), shape)
 
 
 def _check_out(name: str, out: Any) -> None:
@@ -301,8 +281,7 @@ def _labelled(name: str, result: Any, out: Any, in_place: bool) -> Any:
 
 def _check_held(name: str, result: Any, out: Any, casting: Any) -> None:
     """Raise TypeError if a part of the output cannot hold its part of the result."""
-    news = [dtype for _, dtype in _parts(result)] if hasattr(type(result), "dtypes") else [result.dtype]
-    places = list(_parts(out)) if _library(out) else [("", out.dtype)]
+    news, places = [dtype for _, dtype in _parts(result)], list(_parts(out))
     if len(news) != len(places):  # one of them is an array
         news, places = (news * len(places), places) if len(news) == 1 else (news, places * len(news))
     for dtype, (part, into) in zip(news, places, strict=True):
@@ -314,14 +293,11 @@ def _check_held(name: str, result: Any, out: Any, casting: Any) -> None:
 def _write(result: Any, out: Any, where: Any) -> None:
     """Write a result to an output that holds it, in the output's own types."""
     if not _is_frame(out):
-        held = _held(result, out, where)
-        out[:] = held
-        return
-    if not (where is True and _is_frame(result) and list(result.dtypes) == list(out.dtypes)):
+        result = _held(result, out, where)
+    elif not (where is True and _is_frame(result) and list(result.dtypes) == list(out.dtypes)):
         held = out.copy(deep=False)
         for k in range(out.shape[1]):
-            column = result.iloc[:, k] if _is_frame(result) else result[:, k]
-            held.isetitem(k, _held(column, out.iloc[:, k], where if where is True else where[:, k]))
+            held.isetitem(k, _held(_column(result, k), _column(out, k), _column(where, k)))
         result = held
     out[:] = result
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,26 +75,27 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
             with np.errstate(all="ignore"), targets.forced(table):
                 return ufuncs.of(name)(*operands, _output(name, operands) if out is None else out)
         except (TypeError, ValueError) as error:
-            _refuse(name, operands, out, target, kwargs, error)
+            errors.refuse(name, operands, out, kwargs, error)
     key = None if kwargs else job_cache.key(name, operands, (out,), target)
     if key is not None and (results := job_cache.run(key, operands, (out,))) is not None:
         return results[0]
     if (foreign := host_libraries.enter(name, operands, out, kwargs)) is not None:
-        if foreign.out is None:
+        into = foreign.out
+        if into is None:
             arguments = spelled_out(ufuncs.of(name), foreign.operands, foreign.kwargs)
             try:
-                foreign.allocate(ufuncs.loop_dtype(name, *arguments))
+                into = foreign.allocate(ufuncs.loop_dtype(name, *arguments))
             except (TypeError, ValueError) as error:
-                _refuse(name, foreign.operands, None, None, foreign.kwargs, error)
-        call(name, foreign.operands, foreign.out, target, foreign.kwargs)
-        return foreign.leave()
+                errors.refuse(name, foreign.operands, None, foreign.kwargs, error)
+        call(name, foreign.operands, into, target, foreign.kwargs)
+        return foreign.leave("out", into)
     todo = plan(name, operands, out, target, kwargs)
     if todo.path in ("device", "host to device"):
         if todo.path == "device" and (ways := executor("cuda").quick_for(operands[0])) is not None:
             _quick[type(operands[0])] = ways
         return executor("cuda").call(name, operands, out, todo.target, kwargs)
+    options = kwargs if given is ABSENT else {**kwargs, "out": out}
     if todo.path == "override":
-        options = kwargs if given is ABSENT else {**kwargs, "out": out}
         with targets.forced(todo.table):
             return containers.call(name, ufuncs.of(name), operands, todo.table, options)
     try:
@@ -104,28 +105,12 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         if todo.path == "convert":
             assert todo.dtype is not None
             return _large.run_converting(ufuncs.of(name), todo.operands, out, todo.dtype)
-        if kwargs:
-            options = kwargs if given is ABSENT else {**kwargs, "out": out}
-        else:
+        if not kwargs:
             options = {"out": _output(name, todo.operands) if out is None else out}
         with np.errstate(all="ignore"), targets.forced(todo.table):
             return ufuncs.of(name)(*todo.operands, **options)
     except (TypeError, ValueError) as error:
-        _refuse(name, operands, out, target, kwargs, error)
-
-
-def _refuse(
-    name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any], error: Exception
-) -> NoReturn:
-    """Raise what is known of a call on NumPy arrays that NumPy has refused."""
-    try:
-        plan(name, operands, out, target, kwargs)
-        errors.check_call(name, operands, out, kwargs)
-    except (TypeError, ValueError, RuntimeError) as known:
-        raise known from error
-    if (named := errors.named(name, error)) is error:
-        raise error
-    raise named from error
+        errors.refuse(name, operands, out, kwargs, error)
 
 
 def _output(name: str, operands: Sequence[Any]) -> np.ndarray | None:
@@ -195,20 +180,22 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
 _LOOPS = {np.dtype(code) for code in FLOATS}
 
 
+#: Kinds of arrays that may be in host memory or on a GPU.
+_FOREIGN = {"torch", "jax", "foreign"}
+
+
 @hidden
 def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]) -> Plan:
     """Decide how a call runs, or raise what it deserves. Runs, allocates and compiles nothing."""
     target = targets.chosen(target, name)
-    if (foreign := host_libraries.enter(name, operands, out, kwargs)) is not None:
-        operands, out, kwargs = foreign.operands, foreign.out, foreign.kwargs
     values = (*operands, out, kwargs.get("where"))
     kinds = {classify.kind(value) for value in values}
     on_gpu = any_on_gpu(values, kinds)
-    if kinds & {"torch", "jax", "foreign"} and not on_gpu:
-        _refuse_foreign(name, operands, out)
+    if not on_gpu:
+        instead = "is not a NumPy array; convert it first, for instance with numpy.from_dlpack"
+        _refuse(name, operands, out, _FOREIGN & kinds, instead)
     if on_gpu or target == "cuda":
-        if "override" in kinds:
-            _refuse_override(name, operands, out)
+        _refuse(name, operands, out, {"override"} & kinds, "does not run on a GPU")
         path, refused = executor("cuda").describe(name, (*operands, kwargs.get("where")), out, target)
         return Plan(path, "cuda", refused=refused, operands=operands)
     table = target or "auto"
@@ -222,23 +209,16 @@ def plan(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
 
 def any_on_gpu(values: Sequence[Any], kinds: set[str]) -> bool:
     """Say whether one of some values, which are of these kinds, is in the memory of a GPU."""
-    others = kinds & {"torch", "jax", "foreign"}
-    return "device" in kinds or bool(others and any(executor("cuda").is_device_array(value) for value in values))
+    return "device" in kinds or bool(
+        _FOREIGN & kinds and any(executor("cuda").is_device_array(value) for value in values)
+    )
 
 
-def _refuse_override(name: str, operands: Sequence[Any], out: Any) -> None:
+def _refuse(name: str, operands: Sequence[Any], out: Any, kinds: set[str], why: str) -> None:
+    """Raise TypeError if an argument is of one of these kinds."""
     for argument, value in zip((*ROWS[name].names, "out"), (*operands, out), strict=True):
-        if classify.kind(value) == "override":
-            raise TypeError(f"{name}: {argument} is a {classify.type_name(value)}, which does not run on a GPU")
-
-
-def _refuse_foreign(name: str, operands: Sequence[Any], out: Any) -> None:
-    for argument, value in zip((*ROWS[name].names, "out"), (*operands, out), strict=True):
-        if classify.kind(value) in ("torch", "jax", "foreign"):
-            raise TypeError(
-                f"{name}: {argument} is a {classify.type_name(value)}, which is not a NumPy array; "
-                "convert it first, for instance with numpy.from_dlpack"
-            )
+        if kinds and classify.kind(value) in kinds:
+            raise TypeError(f"{name}: {argument} is a {classify.type_name(value)}, which {why}")
 
 
 def _plan_host(
@@ -358,6 +338,11 @@ class Explanation:
         return "\n".join(lines)
 
 
+def explanation(target: str, store: str, refused: Mapping[str, str]) -> Explanation:
+    """Return an explanation without reasons against what was chosen."""
+    return Explanation(target, store, {choice: why for choice, why in refused.items() if choice not in (target, store)})
+
+
 @hidden
 def explain(
     name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]
@@ -367,8 +352,9 @@ def explain(
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
     errors.check_keywords(name, kwargs)
+    if (foreign := host_libraries.enter(name, operands, out, kwargs)) is not None:
+        operands, out, kwargs = foreign.operands, foreign.out, foreign.kwargs
     todo = plan(name, operands, out, target, kwargs)
     if all(classify.kind(value) == "host" for value in (*operands, out)) and todo.target != "cuda":
         errors.check_call(name, operands, out, kwargs)
-    refused = {choice: why for choice, why in todo.refused.items() if choice not in (todo.target, todo.store)}
-    return Explanation(todo.target, todo.store, refused)
+    return explanation(todo.target, todo.store, todo.refused)

@@ -7,7 +7,7 @@ arguments that do not fit; `check_call` looks at the arguments of a call again t
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -23,21 +23,9 @@ KEYWORDS = ("where", "dtype", "casting", "order", "subok", "signature", "sig")
 #: What other libraries call the slope, and their data.
 _SLOPES = ("negative_slope", "alpha", "slope", "leak", "leakiness", "leakage", "negval", "a", "weight")
 _DATA = (
-    "grad",
-    "x",
-    "mask",
-    "input",
-    "inputs",
-    "X",
-    "a",
-    "arr",
-    "array",
-    "features",
-    "tensor",
-    "data",
-    "gradient",
+    "grad", "x", "mask", "input", "inputs", "X", "a", "arr", "array", "features", "tensor", "data", "gradient",
     "grad_output",
-)
+)  # fmt: skip
 
 
 def explained(function: F) -> F:
@@ -127,6 +115,14 @@ def misfit(name: str, argument: str, shape: tuple[int, ...], data: tuple[int, ..
     return ValueError(text)
 
 
+def broadcast(name: str, argument: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an argument in the shape of the data, or raise ValueError."""
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise misfit(name, argument, array.shape, shape) from None
+
+
 def check_shapes(name: str, arguments: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the shape to which arguments broadcast, or raise ValueError that names those that do not."""
     shapes = {argument: tuple(np.shape(value)) for argument, value in arguments.items()}
@@ -183,16 +179,21 @@ def checked(name: str, operands: Sequence[Any], out: Any) -> list[Any]:
     return found
 
 
+def checked_where(name: str, where: Any) -> np.ndarray:
+    """Return `where` as an array, or raise TypeError for one that is not of bool."""
+    array = classify.converted(name, "where", where)
+    if not np.can_cast(array.dtype, bool, "safe"):
+        raise TypeError(f"{name}: where must be an array of bool, not {classify.described(where, array)}")
+    return array
+
+
 def check_call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any]) -> None:
     """Raise what a call on NumPy arrays deserves, if it is known: what the call itself leaves to NumPy to find out."""
     operands = checked(name, operands, out)
     arguments = dict(zip(ROWS[name].names, operands, strict=True))
     where = kwargs.get("where", True)
     if where is not True:
-        array = classify.converted(name, "where", where)
-        if not np.can_cast(array.dtype, bool, "safe"):
-            raise TypeError(f"{name}: where must be an array of bool, not {classify.described(where, array)}")
-        arguments["where"] = where
+        arguments["where"] = checked_where(name, where)
     if all(np.ndim(value) <= 32 for value in arguments.values()):  # NumPy's own function for it knows no more axes
         shape = check_shapes(name, arguments)
         if out is not None:
@@ -224,9 +225,15 @@ def check_call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str
             check_cast(name, result, "out is", out.dtype, casting)
 
 
-def named(name: str, error: Exception) -> Exception:
-    """Return NumPy's error so that it names the function, where nothing more is known of it."""
+def refuse(
+    name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str, Any], error: Exception
+) -> NoReturn:  # fmt: skip
+    """Raise what is known of a call on NumPy arrays, or subclasses, that NumPy has refused; else NumPy's own error."""
+    try:
+        check_call(name, operands, out, kwargs)
+    except (TypeError, ValueError, RuntimeError) as known:
+        raise known from error
     text, kind = str(error), type(error)
     if text.startswith(f"{name}: ") or not (kind in (TypeError, ValueError) or kind.__module__.startswith("numpy")):
-        return error
-    return TypeError(f"{name}: {text}") if isinstance(error, TypeError) else ValueError(f"{name}: {text}")
+        raise error
+    raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: {text}") from error

@@ -14,10 +14,9 @@ from .single_pass import Arguments, Pass
 from .sums import SumPass
 
 
-def _pass(name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any) -> Pass:
-    """Return a checked call on arrays in host memory."""
-    kind = MaskPass if ROWS[name].has_bitmask else SumPass
-    return kind(name, inputs, outputs, target, **options)
+def _pass_of(name: str) -> type[Pass]:
+    """Return the kind of a call on arrays in host memory."""
+    return MaskPass if ROWS[name].has_bitmask else SumPass
 
 
 @hidden
@@ -35,7 +34,7 @@ def call(name: str, inputs: Arguments, outputs: Arguments, target: str | None, *
         return executor("dask").call(name, inputs, outputs, target, **options)
     if elsewhere == "cuda":
         return executor("cuda").fused(name, inputs, outputs, target, **options)
-    return _pass(name, inputs, outputs, target, **options).run(key)
+    return _pass_of(name)(name, inputs, outputs, target, **options).run(key)
 
 
 @hidden
@@ -51,13 +50,13 @@ def explain(name: str, inputs: Arguments, outputs: Arguments, target: str | None
     if elsewhere == "cuda":
         _, refused = executor("cuda").describe_fused(name, inputs, outputs, target, **options)
         return Explanation("cuda", "plain", refused)
-    return _pass(name, inputs, outputs, target, **options).explain()
+    return _pass_of(name)(name, inputs, outputs, target, **options).explain()
 
 
 def _elsewhere(name: str, given: Arguments, target: str | None) -> str | None:
     """Return "dask" or "cuda" for a call that does not run on arrays in host memory, else None."""
     values = list(given.values())
-    host_libraries.libraries_of(name, given, values)  # a tracer of JAX would not even say where it is
+    host_libraries.libraries_of(name, given)  # a tracer of JAX would not even say where it is
     if any(type(value).__module__.startswith("dask.array") for value in values):
         return "dask"
     return "cuda" if target == "cuda" or any_on_gpu(values, {classify.kind(value) for value in values}) else None

@@ -13,23 +13,48 @@ import numpy as np
 from .. import ufuncs
 from .._arrays import classify, host_libraries
 from .._kernels.records import Job
-from .._operations import ROWS
 from .._runtime import compiler, layers, targets, tuning
 from .._runtime.dtypes import spelled_out
 from . import errors, job_cache, large
-from .dispatch import Explanation, reasons
+from .dispatch import Explanation, explanation, reasons
 
 Arguments = Mapping[str, Any]
 
 
-class Pass:
+class _NumPy(host_libraries.Library):
+    """Arrays of NumPy, and numbers and lists. Others would come back as something else, and are refused."""
+
+    def view(self, name: str, argument: str, value: Any) -> Any:
+        _refuse(name, argument, value)
+        return classify.checked(name, argument, value)
+
+    def writable(self, name: str, argument: str, value: Any) -> np.ndarray:
+        _refuse(name, argument, value)
+        if not classify.is_array(value):
+            raise TypeError(f"{name}: {argument} must be an array, not {classify.type_name(value)}")
+        if not value.flags.writeable:
+            raise ValueError(f"{name}: {argument} is read-only")
+        return value
+
+    def empty(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype, order: str, like: Any, some: Any
+    ) -> tuple[Any, np.ndarray]:
+        return None, large.new_output([np.asarray(like)], dtype) if classify.is_array(like) else np.empty(shape, dtype)
+
+    def finish(self, result: Any, out: np.ndarray) -> Any:
+        return out if out.ndim else out[()]
+
+
+class Pass(host_libraries.HostCall):
     """One call: `views` are its operands, of the loop's type and of one shape; `out` is where a given output lies."""
+
+    plain = _NumPy()
 
     def __init__(
         self, name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
     ) -> None:  # fmt: skip
-        self.name, self.row, self.given, self.options = name, ROWS[name], {**inputs, **outputs}, options
-        self._enter(inputs, outputs)
+        super().__init__(name, inputs, outputs, host_libraries.on_host(name, {**inputs, **outputs}))
+        self.options = options
         self.shape = np.shape(self.inputs[self.row.names[0]])
         operands = self.row.operands_of_ufunc(self.inputs)
         arguments = spelled_out(ufuncs.of(self.row.like), operands, {})
@@ -72,69 +97,18 @@ class Pass:
         nbytes = self.views[0].size * self.dtype.itemsize
         refused = reasons(self.target, self.parallel, self.streaming, "", "job", nbytes)
         where = "parallel" if self.parallel or self.target == "parallel" else "serial"
-        store = "streaming" if self.streaming else "plain"
-        return Explanation(where, store, {key: why for key, why in refused.items() if key not in (where, store)})
-
-    def _enter(self, inputs: Arguments, outputs: Arguments) -> None:
-        """Take the arguments as NumPy sees them."""
-        found = host_libraries.library_of(self.name, list(self.given), list(self.given.values()))
-        library, made = found or (None, [False] * len(self.given))
-        self._library: host_libraries.Library | None = library
-        self._new: dict[str, Any] = {}
-        self.inputs: dict[str, Any] = {}
-        self.outputs: dict[str, np.ndarray] = {}
-        for (argument, value), ours in zip(self.given.items(), made, strict=True):
-            if argument in inputs:
-                if library is not None and ours:
-                    self.inputs[argument] = library.view(self.name, argument, value)
-                else:
-                    _refuse(self.name, argument, value)
-                    self.inputs[argument] = classify.checked(self.name, argument, value)
-            elif value is not None:
-                self.outputs[argument] = self._output(argument, value)
-
-    def _output(self, argument: str, value: Any) -> np.ndarray:
-        if self._library is not None:
-            return self._library.writable(self.name, argument, value)
-        _refuse(self.name, argument, value)
-        if not classify.is_array(value):
-            raise TypeError(f"{self.name}: {argument} must be an array, not {classify.type_name(value)}")
-        if not value.flags.writeable:
-            raise ValueError(f"{self.name}: {argument} is read-only")
-        return value
+        return explanation(where, "streaming" if self.streaming else "plain", refused)
 
     def _view(self, argument: str) -> np.ndarray:
         """Return an operand in the loop's type, converted silently if need be, and in the shape of the data."""
         with np.errstate(all="ignore"):
             array = np.asarray(self.inputs[argument], self.dtype)
-        if array.shape == self.shape:  # broadcasting would change the strides of axes of length 1
-            return array
-        try:
-            return np.broadcast_to(array, self.shape)
-        except ValueError:
-            raise errors.misfit(self.name, argument, array.shape, self.shape) from None
+        # (broadcasting would change the strides of axes of length 1)
+        return array if array.shape == self.shape else errors.broadcast(self.name, argument, array, self.shape)
 
-    def memory(self, argument: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return an output's memory: what was given, or else new, laid out like the data where it has its shape."""
-        if argument in self.outputs:
-            return self.outputs[argument]
-        like = next(iter(self.inputs))
-        view = np.asarray(self.inputs[like])
-        if self._library is None:
-            return large.new_output([view], dtype) if shape == view.shape else np.empty(shape, dtype)
-        order, pattern = ("K", self.given[like]) if shape == view.shape else ("C", None)
-        self._new[argument], new = self._library.empty(self.name, shape, dtype, order, pattern, self.given[like])
-        return new
-
-    def leave(self, argument: str, memory: np.ndarray) -> Any:
-        """Return what the caller gets for an output: what was given, or the new array, a scalar for a scalar."""
-        if argument not in self.outputs:
-            if self._library is not None:
-                return self._library.finish(self._new[argument], memory)
-            return memory if memory.ndim else memory[()]
-        if self._library is not None:
-            self._library.written(self.given[argument])
-        return self.given[argument]
+    def output(self, argument: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return an output's memory, laid out like the data where it has its shape."""
+        return self.memory(argument, shape, dtype, self.row.names[0] if shape == self.shape else None)
 
     def start(self, job: Job, arrays: Sequence[np.ndarray], key: job_cache.Key | None) -> None:
         """Run a job on arrays, and keep it if they are the caller's own or were allocated for him."""

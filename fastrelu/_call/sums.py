@@ -100,11 +100,11 @@ class SumPass(Pass):
         self.check_apart(self.argument, into)
 
     def run(self, key: job_cache.Key | None = None) -> Any:
-        sums = self.memory(self.argument, self.result_shape, self.result_dtype)
+        sums = self.output(self.argument, self.result_shape, self.result_dtype)
         if not self.row.writes_result:
             self._put(sums, self._total(self.views))
             return self.leave("out", sums)
-        out = self.memory("out", self.shape, self.dtype)
+        out = self.output("out", self.shape, self.dtype)
         result = self.writable(out)
         total = self._total([*(apart(view, result) for view in self.views), result])
         if result is not out:
