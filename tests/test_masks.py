@@ -412,8 +412,8 @@ def test_slopes_broadcast(name, target, stores):
 def planned(monkeypatch):
     """Count the calls that are planned anew."""
     calls = []
-    plan = bitmask.MaskPass._job
-    monkeypatch.setattr(bitmask.MaskPass, "_job", lambda *given: calls.append(given) or plan(*given))
+    plan = bitmask.BitmaskPass._job
+    monkeypatch.setattr(bitmask.BitmaskPass, "_job", lambda *given: calls.append(given) or plan(*given))
     job_cache._known.clear()
     return calls
 

@@ -24,10 +24,12 @@ def libraries_of(name: str, given: Mapping[str, Any]) -> "dict[str, Library]":
     """Return the library of each argument that has one, or raise TypeError for what only looks like its array."""
     if "torch" not in sys.modules and "jax" not in sys.modules:
         return {}
-    kinds = {argument: classify.kind(value) for argument, value in given.items()}
-    libraries = {argument: _LIBRARIES[kind] for argument, kind in kinds.items() if kind in _LIBRARIES}
-    for argument, library in libraries.items():
-        library.check_kind(name, argument, given[argument])
+    libraries = {}
+    for argument, value in given.items():
+        library = _LIBRARIES.get(classify.kind(value))
+        if library is not None:
+            library.check_kind(name, argument, value)
+            libraries[argument] = library
     return libraries
 
 
@@ -233,9 +235,11 @@ class HostCall:
     plain = Library()
 
     def __init__(
-        self, name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], libraries: Mapping[str, Library]
-    ) -> None:
-        self.name, self.row, self.given, self._libraries = name, ROWS[name], {**inputs, **outputs}, libraries
+        self, name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any],
+        libraries: Mapping[str, Library] | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.row, self.given = name, ROWS[name], {**inputs, **outputs}
+        self._libraries = on_host(name, self.given) if libraries is None else libraries
         self.library = next(iter(self._libraries.values()), self.plain)
         self.inputs: dict[str, Any] = {
             argument: self._libraries.get(argument, self.plain).view(name, argument, value)
@@ -255,7 +259,7 @@ class HostCall:
         if argument in self.outputs:
             return self.outputs[argument]
         pattern = None if like is None else self.given[like]
-        some = next((self.given[each] for each in self._libraries), None)
+        some = self.given.get(next(iter(self._libraries), ""))
         self._new[argument], memory = self.library.empty(self.name, shape, dtype, order, pattern, some)
         return memory
 

@@ -12,10 +12,9 @@ import numpy as np
 
 from .._arrays import classify
 from .._kernels.records import BITMASK_STREAMED, EVEN, TILE_BYTES, Job
-from .._runtime import tuning
-from .._runtime.jobs import coalesce, describe
+from .._runtime.jobs import coalesce
 from . import job_cache
-from .single_pass import Pass, apart
+from .single_pass import Pass, apart, put
 
 MASK = np.dtype(np.uint8)
 #: Elements of a tile are a multiple of this, so that it begins at a byte of the mask, and in an aligned one at a line.
@@ -38,7 +37,7 @@ def check_mask(
         raise ValueError(f"{name}: {argument} has {shape[0]} bytes; for {size} elements it must have {length(data)}")
 
 
-class MaskPass(Pass):
+class BitmaskPass(Pass):
     """A pass that writes a mask, `mask_out`, or reads one, `mask`."""
 
     def check(self) -> None:
@@ -60,16 +59,14 @@ class MaskPass(Pass):
         result = self.writable(out)
         bits = np.ascontiguousarray(mask)  # the kernel writes one without gaps
         views = [apart(view, result) for view in self.views]
-        if reads:
-            views.insert(1, apart(bits, result))
+        views.insert(1 if reads else len(views), apart(bits, result) if reads else bits)
         if self.views[0].size:
-            self.compute([*views, result] if reads else [*views, bits, result], key)
-        with np.errstate(all="ignore"):
-            if result is not out:
-                np.copyto(out, result, casting="same_kind")
-            if bits is not mask and not reads:
-                mask[...] = bits
-        return self.leave("out", out) if reads else (self.leave("out", out), self.leave("mask_out", mask))
+            self.compute([*views, result], key)
+        put(out, result)
+        if reads:
+            return self.leave("out", out)
+        put(mask, bits)
+        return self.leave("out", out), self.leave("mask_out", mask)
 
     def compute(self, arrays: Sequence[np.ndarray], key: job_cache.Key | None) -> None:
         """Pass over operands, in the function's order, and outputs, `out` last, of at least one element."""
@@ -77,19 +74,17 @@ class MaskPass(Pass):
 
     def _job(self, arrays: Sequence[np.ndarray]) -> Job:
         """Describe a pass in C order over operands and outputs."""
-        size, itemsize, kernel = self.views[0].size, self.dtype.itemsize, self.kernel()
+        size = self.views[0].size
         still = (0,) * len(self.shape)  # the mask's strides: the kernel counts its bits itself
         rows = [array.strides if array.shape == self.shape else still for array in arrays]
         extents, strides = coalesce(self.shape, rows, ordered=True)
-        while len(extents) < 2:
-            extents.insert(0, 1)
-            for row in strides:
-                row.insert(0, 0)
-        block = TILE_BYTES // itemsize * (BITMASK_STREAMED if self.streaming else 1)
+        block = TILE_BYTES // self.dtype.itemsize * (BITMASK_STREAMED if self.streaming else 1)
         if size < block * EVEN:
             block = -(-size // (EVEN * WHOLE)) * WHOLE
-        run_tile = tuning.settings.tables[self.table].run_bitmask_tile
         blocks = [1] * (len(extents) - 1) + [block]
         addresses = [array.ctypes.data for array in arrays]
         tiles = -(-size // block)
-        return describe(run_tile, kernel, itemsize, self.streaming, extents, blocks, addresses, strides, tiles)
+        return self.job("run_bitmask_tile", self.streaming, extents, blocks, addresses, strides, tiles=tiles)
+
+
+MaskPass = BitmaskPass  # what `_cuda` calls it

@@ -87,8 +87,6 @@ def _describe(views: Sequence[np.ndarray], kernel: int, run_tile: int, streaming
     order, blocks = _axes_and_blocks(views, itemsize)
     shape = [views[0].shape[axis] for axis in order]
     strides = [[view.strides[axis] for axis in order] for view in views]
-    if len(shape) == 1:
-        shape, blocks, strides = [1, *shape], [1, *blocks], [[0, *row] for row in strides]
     addresses = [view.__array_interface__["data"][0] for view in views]
     return describe(run_tile, kernel, itemsize, streaming, shape, blocks, addresses, strides)
 

@@ -7,7 +7,7 @@ from .._operations import ROWS
 from .._runtime import layers, targets
 from .._runtime.ufunc_objects import hidden
 from . import job_cache
-from .bitmask import MaskPass
+from .bitmask import BitmaskPass
 from .dispatch import Explanation, any_on_gpu, as_floats
 from .executors import executor
 from .single_pass import Arguments, Pass
@@ -16,7 +16,7 @@ from .sums import SumPass
 
 def _pass_of(name: str) -> type[Pass]:
     """Return the kind of a call on arrays in host memory."""
-    return MaskPass if ROWS[name].has_bitmask else SumPass
+    return BitmaskPass if ROWS[name].has_bitmask else SumPass
 
 
 @hidden

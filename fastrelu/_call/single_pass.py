@@ -15,6 +15,7 @@ from .._arrays import classify, host_libraries
 from .._kernels.records import Job
 from .._runtime import compiler, layers, targets, tuning
 from .._runtime.dtypes import spelled_out
+from .._runtime.jobs import describe
 from . import errors, job_cache, large
 from .dispatch import Explanation, explanation, reasons
 
@@ -53,7 +54,7 @@ class Pass(host_libraries.HostCall):
     def __init__(
         self, name: str, inputs: Arguments, outputs: Arguments, target: str | None, **options: Any
     ) -> None:  # fmt: skip
-        super().__init__(name, inputs, outputs, host_libraries.on_host(name, {**inputs, **outputs}))
+        super().__init__(name, inputs, outputs)
         self.options = options
         self.shape = np.shape(self.inputs[self.row.names[0]])
         operands = self.row.operands_of_ufunc(self.inputs)
@@ -125,9 +126,11 @@ class Pass(host_libraries.HostCall):
             job_cache.remember(key, job, arrays, given[len(self.inputs) :], table, self.parallel)
         job_cache.start(job, table, self.parallel)
 
-    def kernel(self) -> int:
-        """Return the address of the compiled kernel, and see to it that jobs can run."""
-        return compiler.for_job(self.name, self.dtype, self.table, self.parallel)
+    def job(self, run_tile: str, *layout: Any, **options: Any) -> Job:
+        """Return a job whose tiles are run by the routine of that name; the rest is for `describe`."""
+        kernel = compiler.for_job(self.name, self.dtype, self.table, self.parallel)
+        routine = getattr(tuning.settings.tables[self.table], run_tile)
+        return describe(routine, kernel, self.dtype.itemsize, *layout, **options)
 
 
 def check_out(name: str, out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -159,3 +162,10 @@ def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
     if (same and array.dtype == out.dtype) or not np.may_share_memory(array, out):
         return array
     return array.copy()
+
+
+def put(out: np.ndarray, result: np.ndarray) -> None:
+    """Write a result where it goes, if it is not there."""
+    if result is not out:
+        with np.errstate(all="ignore"):
+            np.copyto(out, result, casting="unsafe")

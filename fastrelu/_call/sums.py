@@ -14,9 +14,9 @@ import numpy as np
 from .._arrays import classify
 from .._kernels.records import CYCLE, LINE, PLAIN, STREAM
 from .._runtime import tuning
-from .._runtime.jobs import coalesce, describe
+from .._runtime.jobs import coalesce
 from . import job_cache
-from .single_pass import Pass, apart
+from .single_pass import Pass, apart, put
 
 #: Bytes of sums that stay in the L2 cache beside a stream over all rows, and in the L1 cache beside parts of rows.
 CYCLE_BYTES, PANEL_BYTES = 1 << 20, 1 << 14
@@ -44,6 +44,10 @@ def _join(axes: Sequence[_Axis], operands: int) -> list[_Axis]:
 
 def _times(axis: _Axis, count: int) -> tuple[int, ...]:
     return tuple(step * count for step in axis.strides)
+
+
+def _single(views: Sequence[np.ndarray]) -> _Axis:
+    return _Axis(1, (0,) * len(views))
 
 
 def _zeros(shape: tuple[int, ...], kind: np.dtype, after: int = 0) -> np.ndarray:
@@ -102,23 +106,18 @@ class SumPass(Pass):
     def run(self, key: job_cache.Key | None = None) -> Any:
         sums = self.output(self.argument, self.result_shape, self.result_dtype)
         if not self.row.writes_result:
-            self._put(sums, self._total(self.views))
+            put(sums, self._total(self.views))
             return self.leave("out", sums)
         out = self.output("out", self.shape, self.dtype)
         result = self.writable(out)
         total = self._total([*(apart(view, result) for view in self.views), result])
-        if result is not out:
-            self._put(out, result)
+        put(out, result)
         if self.argument == "counts":
             sums += total
             self.leave("counts", sums)
             return self.leave("out", out)
-        self._put(sums, total)
+        put(sums, total)
         return self.leave("out", out), self.leave(self.argument, sums)
-
-    def _put(self, where: np.ndarray, values: np.ndarray) -> None:
-        with np.errstate(all="ignore"):
-            np.copyto(where, values, casting="unsafe")
 
     def _total(self, views: Sequence[np.ndarray]) -> np.ndarray:
         """Run over views of one shape, the output last, and return the sums."""
@@ -156,7 +155,7 @@ class SumPass(Pass):
         """Return the axes before, along and behind the units, as they lie in memory, or None for more than one each."""
         order = sorted(range(len(self.shape)), key=lambda axis: -abs(views[-1].strides[axis]))
         axes = [_Axis(self.shape[axis], tuple(view.strides[axis] for view in views)) for axis in order]
-        single = _Axis(1, (0,) * len(views))
+        single = _single(views)
         if self.axis is None:
             joined = [single, single, *_join(axes, len(views))]
             return (joined[-2], single, joined[-1]) if len(joined) <= 4 else None
@@ -188,9 +187,9 @@ class SumPass(Pass):
         head = -views[-1].ctypes.data % LINE // size if self.row.writes_result else 0  # elements before the first line
         sums = [_zeros((pieces, period + lanes), kind, -head * kind.itemsize % LINE) for kind in self._kinds()]
         addresses = [view.ctypes.data for view in views]
-        strides = [(0, step) for step in column.strides]
         into = [(each.strides[0], CYCLE) for each in sums]
-        self._start("run_cyclic_tile", (1, n), (1, block), addresses, strides, sums, into, period)
+        axes = [_single(views), _Axis(n, column.strides)]
+        self._start("run_cyclic_tile", axes, (1, block), addresses, sums, into, period)
         with np.errstate(all="ignore"):
             for each in sums:  # what a line at the end of a cycle has beyond it belongs to the beginning
                 each[:, :lanes] += each[:, period:]
@@ -198,56 +197,52 @@ class SumPass(Pass):
 
     def _by_columns(self, views: Sequence[np.ndarray], outer: _Axis, column: _Axis) -> list[np.ndarray]:
         """A sum for every column, a part of a row at a time, and one row of sums for some rows."""
-        kinds = self._kinds()
-        panel = min(column.extent, PANEL_BYTES // sum(kind.itemsize for kind in kinds))
+        panel = min(column.extent, PANEL_BYTES // sum(kind.itemsize for kind in self._kinds()))
         pieces = max(1, outer.extent // max(FEWEST_ROWS, PIECE_BYTES // (panel * self.dtype.itemsize)))
-        rows = outer.extent // pieces
-        sums = [_zeros((pieces + 1, column.extent), kind) for kind in kinds]
-        for start, count, height in ((0, pieces, rows), (pieces * rows, 1, outer.extent - pieces * rows)):
-            if height:
-                strides = [(height * step, step, last) for step, last in zip(*(a.strides for a in (outer, column)))]
-                addresses = [view.ctypes.data + start * step for view, step in zip(views, outer.strides, strict=True)]
-                parts = [each[pieces if start else 0 :] for each in sums]
-                into = [(each.strides[0], 0, each.itemsize) for each in sums]
-                extents, blocks = (count, height, column.extent), (1, height, panel)
-                self._start("run_tile", extents, blocks, addresses, strides, parts, into)
+        sums = [_zeros((pieces + 1, column.extent), kind) for kind in self._kinds()]
+        self._in_pieces(views, [outer, column], 0, panel, sums)
         return sums
 
     def _by_runs(self, views: Sequence[np.ndarray], outer: _Axis, units: _Axis, inner: _Axis) -> list[np.ndarray]:
         """A sum for every run of elements behind a unit, or for each of its pieces; the units first."""
         most = PIECE_BYTES // self.dtype.itemsize
         pieces = -(-inner.extent // most)
-        length = inner.extent // pieces
-        sums = [np.zeros((outer.extent, units.extent, pieces + 1), kind) for kind in self._kinds()]
-        for start, count, n in ((0, pieces, length), (pieces * length, 1, inner.extent - pieces * length)):
+        sums = [np.zeros((pieces + 1, outer.extent, units.extent), kind) for kind in self._kinds()]
+        self._in_pieces(views, [outer, units, inner], 2, max(1, most // (inner.extent // pieces)), sums)
+        return [each.transpose() for each in sums]
+
+    def _in_pieces(
+        self, views: Sequence[np.ndarray], axes: Sequence[_Axis], cut: int, block: int, sums: Sequence[np.ndarray]
+    ) -> None:
+        """Sum over pieces of one axis, and over what is left of it: these lie along the first axis of the sums.
+
+        A tile covers a piece, and `block` of the second axis.
+        """
+        into = [[*each.strides[: cut + 1], 0, *each.strides[cut + 1 :]] for each in sums]
+        pieces, (extent, steps) = len(sums[0]) - 1, axes[cut]
+        length = extent // pieces
+        for first, count, n in ((0, pieces, length), (pieces, 1, extent - pieces * length)):
             if n:
-                addresses = [view.ctypes.data + start * step for view, step in zip(views, inner.strides, strict=True)]
-                parts = [each[..., pieces if start else 0 :] for each in sums]
-                axes = [outer, units, _Axis(count, _times(inner, n)), _Axis(n, inner.strides)]
-                blocks, into = [1, 1, 1, n], [[*each.strides, 0] for each in sums]
-                if count == 1:
-                    del axes[2], blocks[1]
-                    blocks[1] = max(1, most // n)
-                    into = [[*each.strides[:2], 0] for each in sums]
-                strides = list(zip(*(axis.strides for axis in axes), strict=True))
-                extents = [axis.extent for axis in axes]
-                self._start("run_tile", extents, blocks, addresses, strides, parts, into)
-        return [each.transpose(1, 0, 2) for each in sums]
+                parts = [_Axis(count, _times(axes[cut], n)), *axes]
+                parts[cut + 1] = _Axis(n, steps)
+                blocks = [1] * len(parts)
+                blocks[2], blocks[cut + 1] = block, n
+                skip = int(count == 1)  # an axis less to describe, and to go through for each tile
+                addresses = [view.ctypes.data + first * length * step for view, step in zip(views, steps, strict=True)]
+                self._start(
+                    "run_tile", parts[skip:], blocks[skip:], addresses,
+                    [each[first:] for each in sums], [row[skip:] for row in into],
+                )  # fmt: skip
 
     def _start(
-        self, run_tile: str, extents: Sequence[int], blocks: Sequence[int], addresses: Sequence[int],
-        strides: Sequence[Sequence[int]], sums: Sequence[np.ndarray], into: Sequence[Sequence[int]], period: int = 0,
+        self, run_tile: str, axes: Sequence[_Axis], blocks: Sequence[int], addresses: Sequence[int],
+        sums: Sequence[np.ndarray], into: Sequence[Sequence[int]], period: int = 0,
     ) -> None:  # fmt: skip
-        """Run a job whose sums have the strides `into`."""
-        kernel = self.kernel()
-        table = tuning.settings.tables[self.table]
-        inputs = len(self.row.operands)
-        addresses = [*addresses[:inputs], *(each.ctypes.data for each in sums), *addresses[inputs:]]
-        strides = [*strides[:inputs], *into, *strides[inputs:]]
+        """Run a job over views that begin at these addresses, and sums that have the strides `into`."""
+        extents, inputs = [axis.extent for axis in axes], len(self.row.operands)
+        strides: list[Sequence[int]] = list(zip(*(axis.strides for axis in axes), strict=True))
+        strides[inputs:inputs] = into
+        places = [*addresses[:inputs], *(each.ctypes.data for each in sums), *addresses[inputs:]]
         wanted = self.streaming and self.row.writes_result and strides[-1][-1] == self.dtype.itemsize
-        streaming = STREAM if wanted else PLAIN
-        routine, itemsize = getattr(table, run_tile), self.dtype.itemsize
-        job = describe(
-            routine, kernel, itemsize, streaming, extents, blocks, addresses, strides, period=period
-        )  # fmt: skip
-        job_cache.start(job, table, self.parallel)
+        job = self.job(run_tile, STREAM if wanted else PLAIN, extents, blocks, places, strides, period=period)
+        job_cache.start(job, tuning.settings.tables[self.table], self.parallel)

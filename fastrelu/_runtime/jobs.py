@@ -10,7 +10,10 @@ def describe(
     run_tile: int, kernel: int, itemsize: int, streaming: int, extents: Sequence[int], blocks: Sequence[int],
     addresses: Sequence[int], strides: Sequence[Sequence[int]], tiles: int | None = None, period: int = 0,
 ) -> Job:  # fmt: skip
-    """Return a job over axes of these extents, two at least, of which a tile covers these blocks."""
+    """Return a job over axes of these extents, of which a tile covers these blocks; it has two axes at least."""
+    if len(extents) < 2:
+        extents, blocks = ([1] * (2 - len(each)) + list(each) for each in (extents, blocks))
+        strides = [[0] * (2 - len(row)) + list(row) for row in strides]
     counts = [-(-extent // block) for extent, block in zip(extents, blocks, strict=True)]
     tiles = math.prod(counts) if tiles is None else tiles
     axes = [

@@ -53,10 +53,10 @@ def tuned(tuning: dict[str, Any]) -> Iterator[None]:
 
 #: The package's ways, by what they are called here: what is called, of what, when one is taken.
 WAYS: dict[str, tuple[Any, str]] = {
-    "driver": (large, "run"),
+    "job": (large, "run"),
     "converted on threads": (large, "run_converting"),
     "known job": (job_cache, "run"),
-    "mask": (bitmask.MaskPass, "_job"),
+    "mask": (bitmask.BitmaskPass, "_job"),
     "sums by cycles": (sums.SumPass, "_by_cycles"),
     "sums by columns": (sums.SumPass, "_by_columns"),
     "sums by runs": (sums.SumPass, "_by_runs"),
