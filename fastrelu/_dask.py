@@ -9,6 +9,7 @@ Dask is looked up, and never imported: who freezes a program would get it, and a
 """
 
 import functools
+import itertools
 import math
 import operator
 import sys
@@ -21,7 +22,7 @@ import numpy as np
 from ._api import bitmask
 from ._arrays import classify
 from ._call import containers, dispatch, errors
-from ._call.bitmask import MaskPass, check_mask
+from ._call.bitmask import BitmaskPass, check_mask
 from ._operations import ROWS
 
 
@@ -97,31 +98,38 @@ def call(name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], targe
     if any(math.isnan(size) for size in array.shape):
         raise ValueError(f"{name}: {data} has chunks of unknown size; call its compute_chunk_sizes() first")
     rows = _in_rows(array.reshape(1) if array.ndim == 0 else array)
-    slopes = []
+    arguments = [rows]
+    per_row = math.prod(rows.shape[1:])
+    lengths = tuple(-(-chunk * per_row // 8) for chunk in rows.chunks[0])
+    if ROWS[name].reads_bitmask:
+        mask = da.asarray(inputs["mask"])
+        check_mask(name, "mask", f"{mask.ndim}-d of {mask.dtype}", mask.dtype, mask.shape, array.shape)
+        arguments.append(mask.rechunk((lengths,)))
     if "negative_slope" in inputs:
         slope = inputs["negative_slope"]
         if np.ndim(slope):
             slope = da.broadcast_to(da.asarray(slope), array.shape).reshape(rows.shape).rechunk(rows.chunks)
-        slopes = [slope]
-    per_row = math.prod(rows.shape[1:])
-    lengths = tuple(-(-chunk * per_row // 8) for chunk in rows.chunks[0])
-    kind = _dtype(name, rows.dtype, slopes)
+        arguments.append(slope)
+    # The type of the result is that of a call on one element of the same types
+    some = [np.ones(1, each.dtype) if np.ndim(each) else each for each in arguments]
+    kind = BitmaskPass(name, dict(zip(ROWS[name].names, some, strict=True)), {}, None).dtype
+    axes, meta = tuple(range(rows.ndim)), np.empty((0,) * rows.ndim, kind)
+    pairs = [(each, tuple(range(each.ndim)) if hasattr(each, "chunks") else None) for each in arguments]
+    result = da.blockwise(
+        functools.partial(_block, name, target), axes, *itertools.chain(*pairs),
+        token=name, dtype=kind, meta=meta, align_arrays=False,  # a mask has as many blocks, of other lengths
+    )  # fmt: skip
 
     def shaped(result: Any) -> Any:
         return result.rechunk(array.chunks) if array.ndim else result.reshape(())
 
     if ROWS[name].reads_bitmask:
-        mask = da.asarray(inputs["mask"])
-        check_mask(name, "mask", f"{mask.ndim}-d of {mask.dtype}", mask.dtype, mask.shape, array.shape)
-        arguments = [rows, mask.rechunk((lengths,)), *slopes]
-        return shaped(_blocks(name, target, arguments, rows.ndim, kind))
-    pairs = _blocks(name, target, [rows, *slopes], rows.ndim, kind)
-    result = pairs.map_blocks(operator.itemgetter(0), dtype=kind, meta=np.empty((0,) * rows.ndim, kind))
+        return shaped(result)
     mask = da.blockwise(
-        _mask_of, (0,), pairs, tuple(range(rows.ndim)), token="mask", dtype=np.uint8, meta=np.empty(0, np.uint8),
-        concatenate=False, adjust_chunks={0: lengths},
+        _mask_of, (0,), result, axes, token="mask", dtype=np.uint8, meta=np.empty(0, np.uint8), concatenate=False,
+        adjust_chunks={0: lengths},
     )  # fmt: skip
-    return shaped(result), mask
+    return shaped(result.map_blocks(operator.itemgetter(0), dtype=kind, meta=meta)), mask
 
 
 def _mask_of(pair: Any) -> Any:
@@ -130,26 +138,8 @@ def _mask_of(pair: Any) -> Any:
     return pair[1]
 
 
-def _dtype(name: str, dtype: np.dtype, slopes: list[Any]) -> np.dtype:
-    """Return the type of the result, as a call on one element of the same types has it."""
-    slopes = [np.ones(1, slope.dtype) if hasattr(slope, "dtype") and np.ndim(slope) else slope for slope in slopes]
-    masks = [np.zeros(1, np.uint8)] if ROWS[name].reads_bitmask else []
-    inputs = dict(zip(ROWS[name].names, [np.ones(1, dtype), *masks, *slopes], strict=True))
-    return MaskPass(name, inputs, {}, None).dtype
-
-
 def _block(name: str, target: str | None, *arguments: Any) -> Any:
     return getattr(bitmask, name)(*arguments, target=target)
-
-
-def _blocks(name: str, target: str | None, arguments: list[Any], ndim: int, dtype: np.dtype) -> Any:
-    """Call a function on each block of rows. A mask has as many blocks, of other lengths."""
-    da: Any = sys.modules["dask.array"]
-
-    indices = [tuple(range(each.ndim)) if hasattr(each, "chunks") else None for each in arguments]
-    pairs = [item for pair in zip(arguments, indices, strict=True) for item in pair]
-    function, meta = functools.partial(_block, name, target), np.empty((0,) * ndim, dtype)
-    return da.blockwise(function, tuple(range(ndim)), *pairs, token=name, dtype=dtype, meta=meta, align_arrays=False)
 
 
 def _in_rows(array: Any) -> Any:

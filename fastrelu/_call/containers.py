@@ -170,7 +170,7 @@ def _pandas(name: str, ufunc: np.ufunc, operands: Sequence[Any], kwargs: Mapping
         return _computed(name, ufunc, operands, kwargs)
     _check_out(name, out)
     options = {key: value for key, value in kwargs.items() if key not in ("out", "where")}
-    where = _mask(name, kwargs.get("where", True), np.shape(out))
+    where = _where(name, kwargs.get("where", True), np.shape(out))
     result = _labelled(name, _computed(name, ufunc, operands, options), out, out is operands[0])
     _check_held(name, result, out, kwargs.get("casting", "same_kind"))
     _write(result, out, where)
@@ -208,7 +208,7 @@ def _by_columns(name: str, ufunc: np.ufunc, operands: Sequence[Any], kwargs: Map
     whole = frames[0]
     for frame in frames[1:]:
         whole = whole.align(frame, join="outer")[0]
-    where = _mask(name, kwargs.get("where", True), whole.shape)
+    where = _where(name, kwargs.get("where", True), whole.shape)
 
     def aligned(argument: str, value: Any) -> Any:
         if _is_frame(value):
@@ -232,7 +232,7 @@ def _column(value: Any, k: int) -> Any:
     return value[:, k] if np.ndim(value) else value
 
 
-def _mask(name: str, where: Any, shape: tuple[int, ...]) -> Any:
+def _where(name: str, where: Any, shape: tuple[int, ...]) -> Any:
     """Return `where` as an array of a shape, or True."""
     if where is True:
         return True
