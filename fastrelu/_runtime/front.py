@@ -21,20 +21,9 @@ import numpy as np
 from llvmlite import ir
 
 from .._kernels.records import Recycler
-from .._operations import FLOATS, FUNCTIONS, UFUNCS
+from .._operations import FLOATS, FUNCTIONS
 from .dtypes import BFLOAT16
-from .native import (
-    FASTCALL_KEYWORDS,
-    INT,
-    VOID,
-    WORD,
-    MethodDef,
-    call,
-    keep,
-    new_function,
-    numpy_functions,
-    python_function,
-)
+from .native import INT, VOID, WORD, Builder, keep, numpy_functions, python_function
 from .tuning import settings
 
 DOUBLE = ir.DoubleType()
@@ -54,50 +43,51 @@ _MULTIPLY_LIST = 158  # PyArray_MultiplyList's place in NumPy's C API
 enabled = np.array([settings.target is None], dtype=np.int64)
 
 
-# What the native code knows of a function: an array of words.
-_NDATA, _NOPERANDS, _IN_PLACE, _UFUNC, _PYTHON, _DEFAULTS = range(6)
-_PARAMETERS = 2  # words per type in the defaults
 _TYPES = [np.dtype(code) for code in FLOATS] + ([] if BFLOAT16 is None else [BFLOAT16])
-_about = {
-    name: np.zeros(_DEFAULTS + _PARAMETERS * len(_TYPES), dtype=np.int64)
-    for row in UFUNCS.values()
-    for name in (row.name, row.twin)
-}
+_PARAMETERS = 2  # of a function at most
 _OUT = sys.intern("out")  # the very string that the compiler puts into callers' keyword names
-keep(enabled, _OUT, *_TYPES, *_about.values())
+keep(enabled, _OUT, *_TYPES)
+
+
+class _About(ctypes.Structure):
+    """What the native code knows of a function."""
+
+    _fields_ = (
+        ("data", ctypes.c_int64), ("parameters", ctypes.c_int64),  # how many
+        ("in_place", ctypes.c_int64), ("ufunc", ctypes.c_int64), ("python", ctypes.c_int64),
+        ("defaults", ctypes.c_int64 * _PARAMETERS * len(_TYPES)),
+    )  # fmt: skip
+
+
+_about = {name: _About() for name, row in FUNCTIONS.items() if row.is_ufunc}
+keep(*_about.values())
 
 
 def emit(module: ir.Module) -> None:
     """Add a function "front_<name>" to a module for each public function."""
     front = _emit_front(module)
     for name, about in _about.items():
-        function = ir.Function(module, ir.FunctionType(WORD, [WORD] * 4), f"front_{name}")
-        builder = ir.IRBuilder(function.append_basic_block())
-        builder.ret(builder.call(front, [WORD(about.ctypes.data), *function.args[1:]], tail=True))
+        builder = Builder(module, f"front_{name}")
+        arguments = [WORD(ctypes.addressof(about)), *builder.function.args[1:]]
+        builder.ret(builder.call(front, arguments, tail=True))
 
 
 def _emit_front(module: ir.Module) -> ir.Function:
-    function = ir.Function(module, ir.FunctionType(WORD, [WORD] * 4), "front")
-    function.linkage = "internal"
-    about, arguments, given, keywords = function.args
-    builder = ir.IRBuilder(function.append_basic_block("start"))
-    python = function.append_basic_block("python")
+    builder = Builder(module, "front")
+    builder.function.linkage = "internal"
+    about, arguments, given, keywords = builder.function.args
+    read, equal = builder.read, builder.equal
+    python = builder.append_basic_block("python")
     operands = builder.alloca(WORD, size=WORD(8))
     count, made, orders = builder.alloca(WORD), builder.alloca(WORD), builder.alloca(INT)
+    builder.store(WORD(0), count)
     builder.store(WORD(0), made)
     builder.store(INT(_CONTIGUOUS), orders)
 
-    def read(address: ir.Value, offset: int | ir.Value, kind: ir.Type = WORD) -> ir.Value:
-        offset = WORD(offset) if isinstance(offset, int) else offset
-        return builder.load(builder.inttoptr(builder.add(address, offset), kind.as_pointer()))
-
     def require(condition: ir.Value) -> None:
-        fine = function.append_basic_block()
+        fine = builder.append_basic_block()
         builder.cbranch(condition, fine, python)
         builder.position_at_end(fine)
-
-    def equal(value: ir.Value, other: int | ir.Value) -> ir.Value:
-        return builder.icmp_unsigned("==", value, value.type(other) if isinstance(other, int) else other)
 
     def argument(k: ir.Value) -> ir.Value:
         return read(arguments, builder.mul(k, WORD(8)))
@@ -116,29 +106,27 @@ def _emit_front(module: ir.Module) -> ir.Function:
         builder.store(common, orders)
         return read(array, _DESCR)
 
-    ndata, noperands, in_place, ufunc, fallback = (
-        read(about, 8 * k) for k in (_NDATA, _NOPERANDS, _IN_PLACE, _UFUNC, _PYTHON)
+    data, parameters, in_place, ufunc, fallback = (
+        read(about, getattr(_About, name).offset) for name in ("data", "parameters", "in_place", "ufunc", "python")
     )
-    builder.store(WORD(0), count)
-    require(equal(read(WORD(enabled.ctypes.data), 0), 1))
-    require(builder.icmp_unsigned(">=", given, ndata))
+    require(equal(read(enabled.ctypes.data), 1))
+    require(builder.icmp_unsigned(">=", given, data))
 
     first = argument(WORD(0))
     descr = require_plain_array(first)
     append(first)
-    with builder.if_then(equal(ndata, 2)):
+    with builder.if_then(equal(data, 2)):
         second = argument(WORD(1))
         require(equal(require_plain_array(second), descr))
         append(second)
 
     # A float within float16's normal range, which NumPy converts to any of the types without a warning. It is the
     # first parameter, and as the default of `at_zero` is the slope, also the second where there is one.
-    parameters = builder.sub(noperands, ndata)
-    explicit = builder.icmp_unsigned("!=", given, ndata)
+    explicit = builder.icmp_unsigned("!=", given, data)
     with builder.if_then(explicit):
-        require(equal(given, builder.add(ndata, WORD(1))))
+        require(equal(given, builder.add(data, WORD(1))))
         require(builder.icmp_unsigned("!=", parameters, WORD(0)))
-        number = argument(ndata)
+        number = argument(data)
         require(equal(read(number, _TYPE), id(float)))
         value = read(number, _HEAD, DOUBLE)
         size = builder.select(builder.fcmp_ordered("<", value, DOUBLE(0)), builder.fneg(value), value)
@@ -154,20 +142,18 @@ def _emit_front(module: ir.Module) -> ir.Function:
     require(builder.icmp_unsigned("<", kind, WORD(len(_TYPES))))
     for k in range(_PARAMETERS):
         with builder.if_then(builder.icmp_unsigned(">", parameters, WORD(k))):
-            place = builder.mul(builder.add(builder.mul(kind, WORD(_PARAMETERS)), WORD(_DEFAULTS + k)), WORD(8))
-            default = read(about, place)
-            append(builder.select(explicit, argument(builder.select(explicit, ndata, WORD(0))), default))
+            place = builder.mul(builder.add(builder.mul(kind, WORD(_PARAMETERS)), WORD(k)), WORD(8))
+            default = read(about, builder.add(place, WORD(_About.defaults.offset)))
+            append(builder.select(explicit, argument(builder.select(explicit, data, WORD(0))), default))
 
     with builder.if_else(equal(in_place, 0)) as (new, over):
         with new, builder.if_else(equal(keywords, 0)) as (without, with_output):
             with without:
                 # A large new output is for `allocation` to make
-                size = call(
-                    builder, numpy_functions[_MULTIPLY_LIST], WORD, read(first, _SHAPE), read(first, _NDIM, INT)
-                )
-                size = builder.mul(size, itemsize)
-                smallest = WORD(ctypes.addressof(settings.recycler) + Recycler.smallest.offset)
-                require(builder.icmp_signed("<", size, read(smallest, 0)))
+                shape, ndim = read(first, _SHAPE), read(first, _NDIM, INT)
+                size = builder.mul(builder.call_at(numpy_functions[_MULTIPLY_LIST], shape, ndim), itemsize)
+                smallest = read(ctypes.addressof(settings.recycler), Recycler.smallest.offset)
+                require(builder.icmp_signed("<", size, smallest))
             with with_output:
                 require(equal(read(keywords, _TUPLE_SIZE), 1))
                 require(equal(read(keywords, _TUPLE_ITEMS), id(_OUT)))
@@ -180,35 +166,32 @@ def _emit_front(module: ir.Module) -> ir.Function:
     vector = builder.ptrtoint(operands, WORD)
     if BFLOAT16 is not None:  # whose scalars NumPy does not make of a float by itself
         with builder.if_then(builder.and_(equal(descr, id(BFLOAT16)), explicit)):
-            number = argument(ndata)
-            scalar = python_function(builder, "PyObject_CallOneArg", WORD, WORD(id(BFLOAT16.type)), number)
+            number = argument(data)
+            scalar = builder.python("PyObject_CallOneArg", id(BFLOAT16.type), number)
             with builder.if_then(equal(scalar, 0)):
                 builder.ret(WORD(0))
             builder.store(scalar, made)
-            for k in (ndata, builder.sub(noperands, WORD(1))):  # the first parameter and the last, which may be one
+            last = builder.sub(builder.add(data, parameters), WORD(1))
+            for k in (data, last):  # the first parameter and the last, which may be one
                 builder.store(scalar, builder.gep(operands, [k]))
-    result = python_function(builder, "PyObject_Vectorcall", WORD, ufunc, vector, builder.load(count), WORD(0))
-    with builder.if_then(builder.icmp_unsigned("!=", builder.load(made), WORD(0))):
-        python_function(builder, "Py_DecRef", VOID, builder.load(made))
-    fine, failed, told = (function.append_basic_block(name) for name in ("fine", "failed", "told"))
-    builder.cbranch(equal(result, 0), failed, fine)
-    builder.position_at_end(fine)
-    builder.ret(result)
+    result = builder.python("PyObject_Vectorcall", ufunc, vector, builder.load(count), 0)
+    builder.drop(builder.load(made))
+    with builder.if_then(builder.icmp_unsigned("!=", result, WORD(0))):
+        builder.ret(result)
 
     # What NumPy refuses, Python is to refuse, in words that name the argument. Nothing has been written
-    builder.position_at_end(failed)
     refused = [
-        builder.icmp_signed("!=", python_function(builder, "PyErr_ExceptionMatches", INT, WORD(id(kind))), INT(0))
+        builder.icmp_signed("!=", builder.python("PyErr_ExceptionMatches", id(kind), result=INT), INT(0))
         for kind in (TypeError, ValueError)
     ]
-    builder.cbranch(builder.or_(*refused), told, fine)
-    builder.position_at_end(told)
-    python_function(builder, "PyErr_Clear", VOID)
+    with builder.if_then(builder.not_(builder.or_(*refused))):
+        builder.ret(WORD(0))
+    builder.python("PyErr_Clear", result=VOID)
     builder.branch(python)
 
     builder.position_at_end(python)
-    builder.ret(python_function(builder, "PyObject_Vectorcall", WORD, fallback, arguments, given, keywords))
-    return function
+    builder.ret(builder.python("PyObject_Vectorcall", fallback, arguments, given, keywords))
+    return builder.function
 
 
 def _layout_holds() -> bool:
@@ -234,15 +217,14 @@ def fast(function: F, address: int, ufunc: np.ufunc) -> F:
     name = function.__name__
     row = FUNCTIONS[name]
     about = _about[name]
-    about[_NDATA], about[_NOPERANDS], about[_IN_PLACE] = len(row.data), len(row.operands), name != row.name
-    about[_UFUNC], about[_PYTHON] = id(ufunc), id(function)
-    for k, dtype in enumerate(_TYPES):
-        values = [np.array(parameter.default, dtype) for parameter in row.parameters]
-        place = _DEFAULTS + _PARAMETERS * k
-        about[place : place + len(values)] = [id(value) for value in values]
-        keep(values)
+    about.data, about.parameters, about.in_place = len(row.data), len(row.parameters), name != row.name
+    about.ufunc, about.python = id(ufunc), id(function)
+    for defaults, dtype in zip(about.defaults, _TYPES, strict=True):
+        for k, parameter in enumerate(row.parameters):
+            value = np.array(parameter.default, dtype)
+            keep(value)
+            defaults[k] = id(value)
+    keep(function, ufunc)
     document = f"{name}{inspect.signature(function)}\n--\n\n{function.__doc__ or ''}".encode()
-    method = MethodDef(name.encode(), address, FASTCALL_KEYWORDS, document)
-    keep((function, ufunc, method))
-    front: F = new_function(ctypes.byref(method), None, "fastrelu")
+    front: F = python_function(name, address, document)
     return front

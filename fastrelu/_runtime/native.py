@@ -42,11 +42,7 @@ def keep(*objects: object) -> None:
         _incref(each)
 
 
-#: How functions are called that take a vector of arguments and a tuple of keywords.
-FASTCALL_KEYWORDS = 0x0080 | 0x0002
-
-
-class MethodDef(ctypes.Structure):
+class _MethodDef(ctypes.Structure):
     """What a function of native code is made from."""
 
     _fields_ = (
@@ -55,27 +51,56 @@ class MethodDef(ctypes.Structure):
     )  # fmt: skip
 
 
-#: Of a `MethodDef`, what is passed to it as the first argument (an address), and its module.
-new_function = ctypes.pythonapi.PyCFunction_NewEx
-new_function.restype = ctypes.py_object
-new_function.argtypes = [ctypes.POINTER(MethodDef), ctypes.c_void_p, ctypes.py_object]
+_new_function = ctypes.pythonapi.PyCFunction_NewEx
+_new_function.restype = ctypes.py_object
+_new_function.argtypes = [ctypes.POINTER(_MethodDef), ctypes.c_void_p, ctypes.py_object]
+#: How functions are called that take a vector of arguments and a tuple of keywords.
+_FASTCALL_KEYWORDS = 0x0080 | 0x0002
 
 
-def field(builder: ir.IRBuilder, record: ir.Value, which: Any) -> ir.Value:
-    """Return a pointer to a field of a record at an address, `which` as in ``Slot.loop``."""
-    return builder.inttoptr(builder.add(record, WORD(which.offset)), WORD.as_pointer())
+def python_function(name: str, address: int, document: bytes | None = None, first: object = None) -> Any:
+    """Return what Python calls native code by, which gets another object as its first argument."""
+    method = _MethodDef(name.encode(), address, _FASTCALL_KEYWORDS, document)
+    keep(method, first)
+    return _new_function(ctypes.byref(method), id(first) if first else None, "fastrelu")
 
 
-def python_function(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
-    """Call a function of Python's C API by its address in this process."""
-    address = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
-    return call(builder, address, result, *arguments)
+class Builder(ir.IRBuilder):  # type: ignore[misc]
+    """Builds a function of native code, which works on words: numbers, and addresses in this process."""
+
+    def __init__(self, module: ir.Module, name: str, result: ir.Type = WORD, arguments: int = 4) -> None:
+        function = ir.Function(module, ir.FunctionType(result, [WORD] * arguments), name)
+        super().__init__(function.append_basic_block())
+
+    def equal(self, value: ir.Value, other: int | ir.Value) -> ir.Value:
+        return self.icmp_unsigned("==", value, value.type(other) if isinstance(other, int) else other)
+
+    def place(self, address: int | ir.Value, offset: int | ir.Value = 0, kind: ir.Type = WORD) -> ir.Value:
+        """Return a pointer to what is so many bytes behind an address."""
+        return self.inttoptr(self.add(*map(_word, (address, offset))), kind.as_pointer())
+
+    def read(self, address: int | ir.Value, offset: int | ir.Value = 0, kind: ir.Type = WORD) -> ir.Value:
+        return self.load(self.place(address, offset, kind))
+
+    def call_at(self, address: int | ir.Value, *arguments: int | ir.Value, result: ir.Type = WORD) -> ir.Value:
+        """Call a function by its address in this process."""
+        values = [_word(each) for each in arguments]
+        kind = ir.FunctionType(result, [value.type for value in values])
+        return self.call(self.inttoptr(_word(address), kind.as_pointer()), values)
+
+    def python(self, name: str, *arguments: int | ir.Value, result: ir.Type = WORD) -> ir.Value:
+        """Call a function of Python's C API."""
+        address = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+        return self.call_at(address, *arguments, result=result)
+
+    def drop(self, *objects: ir.Value) -> None:
+        """Drop references, of which some may be null."""
+        for each in objects:
+            self.python("Py_DecRef", each, result=VOID)
 
 
-def call(builder: ir.IRBuilder, address: int, result: ir.Type, *arguments: ir.Value) -> ir.Value:
-    """Call a function by its address in this process."""
-    kind = ir.FunctionType(result, [value.type for value in arguments])
-    return builder.call(builder.inttoptr(WORD(address), kind.as_pointer()), arguments)
+def _word(value: int | ir.Value) -> ir.Value:
+    return WORD(value) if isinstance(value, int) else value
 
 
 @contextlib.contextmanager
@@ -97,13 +122,11 @@ def flags_kept() -> Iterator[None]:
 def _flag_functions() -> tuple[Callable[[], int], Callable[[int], None]]:
     """Return what reads and what sets the flags."""
     module = new_module()
-    read = ir.Function(module, ir.FunctionType(WORD, []), "read")
-    builder = ir.IRBuilder(read.append_basic_block())
-    builder.ret(read_flags(builder, module.triple))
-    write = ir.Function(module, ir.FunctionType(VOID, [WORD]), "write")
-    builder = ir.IRBuilder(write.append_basic_block())
-    write_flags(builder, module.triple, write.args[0])
-    builder.ret_void()
+    read = Builder(module, "read", arguments=0)
+    read.ret(read_flags(read, module.triple))
+    write = Builder(module, "write", VOID, arguments=1)
+    write_flags(write, module.triple, *write.function.args)
+    write.ret_void()
     code = compile_module(module)
     # (PYFUNCTYPE: nothing of another thread runs in between)
     reading = ctypes.PYFUNCTYPE(ctypes.c_int64)(code.get_function_address("read"))

@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from .._kernels.records import DONE, Slot
 from . import untraced
-from .native import INT, VOID, WORD, field, python_function
+from .native import INT, VOID, WORD, Builder
 
 #: So often a call asks for what it needs: some three times, and once more for each wish that another thread's call of
 #: the same loop overwrote. Then it asks for an error: a wish that is never met would be repeated for ever.
@@ -21,43 +21,29 @@ ROUNDS = 1000
 
 def emit(module: ir.Module, prepare: Callable[[int], None]) -> None:
     """Add the function "entry" to a module; it calls ``prepare(slot_index)``, or ``prepare(-1)`` after many rounds."""
-    function = ir.Function(module, ir.FunctionType(VOID, [WORD] * 4), "entry")
-    pointers, dimensions, strides, slot = function.args
-    names = ("start", "look", "call", "compiling", "failed", "again", "done")
-    start, look, call, compiling, failed, again, done = map(function.append_basic_block, names)
-    builder = ir.IRBuilder(start)
-    rounds = builder.alloca(WORD)
-    builder.store(WORD(0), rounds)
+    builder = Builder(module, "entry", VOID)
+    arguments = builder.function.args
+    start, look = builder.block, builder.append_basic_block("look")
     builder.branch(look)
 
     builder.position_at_end(look)
-    loop = builder.load_atomic(field(builder, slot, Slot.loop), "acquire", 8)
-    builder.cbranch(builder.icmp_unsigned("==", loop, WORD(0)), compiling, call)
+    rounds = builder.phi(WORD)
+    rounds.add_incoming(WORD(0), start)
+    slot = arguments[-1]
+    loop = builder.load_atomic(builder.place(slot, Slot.loop.offset), "acquire", 8)
+    with builder.if_then(builder.icmp_unsigned("!=", loop, WORD(0))):
+        status = builder.call_at(loop, *arguments)
+        with builder.if_then(builder.equal(status, DONE)):
+            builder.ret_void()
 
-    builder.position_at_end(call)
-    kind = ir.FunctionType(WORD, [WORD] * 4)
-    status = builder.call(builder.inttoptr(loop, kind.as_pointer()), [pointers, dimensions, strides, slot])
-    builder.cbranch(builder.icmp_unsigned("==", status, WORD(DONE)), done, compiling)
-
-    builder.position_at_end(compiling)
-    gil = python_function(builder, "PyGILState_Ensure", INT)
-    count = builder.add(builder.load(rounds), WORD(1))
-    builder.store(count, rounds)
-    index = builder.load(field(builder, slot, Slot.index))
-    index = builder.select(builder.icmp_unsigned(">", count, WORD(ROUNDS)), WORD(-1), index)
-    number = python_function(builder, "PyLong_FromLongLong", WORD, index)
+    gil = builder.python("PyGILState_Ensure", result=INT)
+    index = builder.read(slot, Slot.index.offset)
+    index = builder.select(builder.icmp_unsigned(">=", rounds, WORD(ROUNDS)), WORD(-1), index)
+    number = builder.python("PyLong_FromLongLong", index)
     result = untraced.call_one(builder, prepare, number)
-    python_function(builder, "Py_DecRef", VOID, number)
-    builder.cbranch(builder.icmp_unsigned("==", result, WORD(0)), failed, again)
-
-    builder.position_at_end(failed)
-    python_function(builder, "PyGILState_Release", VOID, gil)
-    builder.branch(done)
-
-    builder.position_at_end(again)
-    python_function(builder, "Py_DecRef", VOID, result)
-    python_function(builder, "PyGILState_Release", VOID, gil)
+    builder.drop(number, result)
+    builder.python("PyGILState_Release", gil, result=VOID)
+    with builder.if_then(builder.equal(result, 0)):  # an error
+        builder.ret_void()
+    rounds.add_incoming(builder.add(rounds, WORD(1)), builder.block)
     builder.branch(look)
-
-    builder.position_at_end(done)
-    builder.ret_void()

@@ -6,14 +6,13 @@ tensors. Where it did so to ours, native code got the addresses of copies that w
 hook; but it is a wrapper in Python, and to have it torch must be imported. So native code makes those two calls.
 """
 
-import ctypes
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from llvmlite import ir
 
-from .native import FASTCALL_KEYWORDS, VOID, WORD, MethodDef, keep, new_function, python_function
+from .native import VOID, WORD, Builder, keep, python_function
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,55 +23,36 @@ keep((_MODULE, _SETTER))
 
 def emit(module: ir.Module) -> None:
     """Add the function "aside" to a module: PyObject_Vectorcall, without the hook while the call runs."""
-    function = ir.Function(module, ir.FunctionType(WORD, [WORD] * 4), "aside")
-    builder = ir.IRBuilder(function.append_basic_block("start"))
-    plain, hooked, failed, ready, hidden, done = map(
-        function.append_basic_block, ("plain", "hooked", "failed", "ready", "hidden", "done")
-    )
+    builder = Builder(module, "aside")
     error = [builder.alloca(WORD) for _ in range(3)]
     places = [builder.ptrtoint(each, WORD) for each in error]
 
-    def is_null(value: ir.Value) -> ir.Value:
-        return builder.icmp_unsigned("==", value, WORD(0))
+    def call() -> ir.Value:
+        return builder.python("PyObject_Vectorcall", *builder.function.args)
 
-    modules = python_function(builder, "PyImport_GetModuleDict", WORD)
-    torch = python_function(builder, "PyDict_GetItem", WORD, modules, WORD(id(_MODULE)))
-    builder.cbranch(is_null(torch), plain, hooked)
-
-    builder.position_at_end(hooked)
-    setter = python_function(builder, "PyObject_GetAttr", WORD, torch, WORD(id(_SETTER)))
-    with builder.if_then(is_null(setter)):
-        builder.ret(WORD(0))
-    before = python_function(builder, "PyObject_CallOneArg", WORD, setter, WORD(id(None)))
-    builder.cbranch(is_null(before), failed, ready)
-    builder.position_at_end(failed)
-    python_function(builder, "Py_DecRef", VOID, setter)
-    builder.ret(WORD(0))
-    builder.position_at_end(ready)
-    nothing = builder.icmp_unsigned("==", before, WORD(id(None)))
-    with builder.if_then(nothing):
-        for each in (before, setter):
-            python_function(builder, "Py_DecRef", VOID, each)
-    builder.cbranch(nothing, plain, hidden)
-
-    builder.position_at_end(hidden)
-    result = python_function(builder, "PyObject_Vectorcall", WORD, *function.args)
-    python_function(builder, "PyErr_Fetch", VOID, *places)
-    after = python_function(builder, "PyObject_CallOneArg", WORD, setter, before)
-    with builder.if_then(is_null(after)):
-        python_function(builder, "PyErr_WriteUnraisable", VOID, setter)
-    for each in (after, before, setter):
-        python_function(builder, "Py_DecRef", VOID, each)  # of a null pointer, that is nothing
-    python_function(builder, "PyErr_Restore", VOID, *(builder.load(each) for each in error))
-    builder.branch(done)
-    builder.position_at_end(done)
-    builder.ret(result)
-
-    builder.position_at_end(plain)
-    builder.ret(python_function(builder, "PyObject_Vectorcall", WORD, *function.args))
+    torch = builder.python("PyDict_GetItem", builder.python("PyImport_GetModuleDict"), id(_MODULE))
+    with builder.if_then(builder.icmp_unsigned("!=", torch, WORD(0))):
+        setter = builder.python("PyObject_GetAttr", torch, id(_SETTER))
+        with builder.if_then(builder.equal(setter, 0)):
+            builder.ret(WORD(0))
+        before = builder.python("PyObject_CallOneArg", setter, id(None))
+        with builder.if_then(builder.equal(before, 0)):
+            builder.drop(setter)
+            builder.ret(WORD(0))
+        with builder.if_then(builder.icmp_unsigned("!=", before, WORD(id(None)))):
+            result = call()
+            builder.python("PyErr_Fetch", *places, result=VOID)
+            after = builder.python("PyObject_CallOneArg", setter, before)
+            with builder.if_then(builder.equal(after, 0)):
+                builder.python("PyErr_WriteUnraisable", setter, result=VOID)
+            builder.drop(after, before, setter)
+            builder.python("PyErr_Restore", *map(builder.load, error), result=VOID)
+            builder.ret(result)
+        builder.drop(before, setter)
+    builder.ret(call())
 
 
-def call_one(builder: ir.IRBuilder, function: Callable[..., Any], argument: ir.Value) -> ir.Value:
+def call_one(builder: Builder, function: Callable[..., Any], argument: ir.Value) -> ir.Value:
     """Call a Python function of one argument from native code, in a module that has "aside"."""
     with builder.goto_entry_block():
         place = builder.alloca(WORD)
@@ -83,7 +63,5 @@ def call_one(builder: ir.IRBuilder, function: Callable[..., Any], argument: ir.V
 
 def hide(address: int, function: F) -> F:
     """Return a function that calls another one through "aside", which is at an address."""
-    method = MethodDef(function.__name__.encode(), address, FASTCALL_KEYWORDS, None)
-    keep((method, function))
-    hidden: F = new_function(ctypes.byref(method), id(function), "fastrelu")
+    hidden: F = python_function(function.__name__, address, first=function)
     return hidden
