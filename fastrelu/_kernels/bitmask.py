@@ -18,12 +18,14 @@ from .emit import (
     counted,
     either,
     equal,
+    in_lines,
     line_buffer,
     loop,
+    moved,
     read_pointer,
     read_word,
+    scalars,
     store_line,
-    to_first_line,
 )
 from .processor import BYTE, WORD
 from .records import LINE
@@ -101,77 +103,65 @@ class _Words:
 def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     number, flag = Element(context, dtype), Element(context, np.dtype(bool))
     row = ROWS[name]
-    names, reads = row.names, row.reads_bitmask
-    order = [*names, "out"] if reads else [*names, "mask", "out"]
-    arrays = [operand for operand in order if operand != "mask"]  # one element at a time, the output last
-    output = len(arrays) - 1
+    reads = row.reads_bitmask
+    order = [*row.names, "out"] if reads else [*row.names, "mask", "out"]
+    arrays = [k for k, operand in enumerate(order) if operand != "mask"]  # one element at a time, the output last
+    parameters = range(1, len(arrays) - 1)
     lanes, size = LINE // number.size, WORD(number.size)
 
-    kinds = [types.boolean if operand == "mask" else number.computes for operand in names]
+    kinds = [types.boolean if operand == "mask" else number.computes for operand in row.names]
     formula = compiled(context, row.formula, number.computes, *kinds)
     active = compiled(context, "active", types.boolean, number.computes)
 
-    places = {operand: read_pointer(builder, pointers, k) for k, operand in enumerate(order)}
-    bitmask, first = places["mask"], read_word(builder, pointers, len(order))
-    bases = [places[operand] for operand in arrays]
-    steps = [read_word(builder, strides, order.index(operand)) for operand in arrays]
+    bitmask, first = read_pointer(builder, pointers, order.index("mask")), read_word(builder, pointers, len(order))
+    bases = [read_pointer(builder, pointers, k) for k in arrays]
+    steps = [read_word(builder, strides, k) for k in arrays]
     flags, buffer = line_buffer(builder), line_buffer(builder)
 
-    def singly(start, stop):
-        """Emit the elements of a range in order."""
-        with counted(builder, builder.sub(stop, start), unrolled=False) as (k, _):
-            i = builder.add(start, k)
-            places = [builder.gep(base, [builder.mul(i, step)]) for base, step in zip(bases, steps, strict=True)]
-            values = [number.load(builder, place) for place in places[:-1]]
-            position = builder.add(first, i)
-            if reads:
-                values.insert(1, _read_one(builder, bitmask, position))
-            else:
-                _write_one(builder, bitmask, position, active(builder, values[:1]))
-            number.store(builder, formula(builder, values), places[-1])
+    def one(i):
+        places = [builder.gep(base, [builder.mul(i, step)]) for base, step in zip(bases, steps, strict=True)]
+        values = [number.load(builder, place) for place in places[:-1]]
+        position = builder.add(first, i)
+        if reads:
+            values.insert(1, _read_one(builder, bitmask, position))
+        else:
+            _write_one(builder, bitmask, position, active(builder, values[:1]))
+        number.store(builder, formula(builder, values), places[-1])
 
-    def by_lines(start, count, parameters, streamed):
-        """Emit so many lines of contiguous data; `parameters` are values, or None where they are arrays like it."""
-        with builder.if_then(builder.icmp_signed(">", count, WORD(0))):  # else the bitmask may have ended
-            lines(start, count, parameters, streamed)
-
-    def lines(start, count, parameters, streamed):
+    def dense_lines(start, count, streamed, operands, sizes):
         words = _Words(builder, bitmask, builder.add(first, start), lanes)
         with counted(builder, count, unrolled=False) as (k, _):
             i = builder.add(start, builder.mul(k, WORD(lanes)))
-            here = [builder.gep(base, [builder.mul(i, size)]) for base in bases]
+            *sources, out = moved(builder, operands, sizes, builder.mul(i, size))
             vector = builder.bitcast(flags, ir.VectorType(BYTE, lanes).as_pointer())
-            elements, sources, sizes = [number] * output, here[:-1], [size] * output
-            if parameters is not None:
-                sources[1:], sizes[1:] = parameters, [None] * len(parameters)
+            each = [*zip([number] * len(sizes), [*sources, buffer], sizes, strict=True)]
             if reads:
                 bits = builder.bitcast(words.read(k), ir.VectorType(BIT, lanes))
                 builder.store(builder.zext(bits, vector.type.pointee), vector)
-                elements.insert(1, flag), sources.insert(1, flags), sizes.insert(1, WORD(1))
+                each.insert(1, (flag, flags, WORD(1)))
             else:
-                loop(builder, [number, flag], active, [here[0], flags], [size, WORD(1)], WORD(lanes), independent=True)
-            elements, sources, sizes = [*elements, number], [*sources, buffer], [*sizes, size]
-            loop(builder, elements, formula, sources, sizes, WORD(lanes), independent=True)
+                pair = [sources[0], flags], [size, WORD(1)]
+                loop(builder, [number, flag], active, *pair, WORD(lanes), independent=True)
+            elements, *rest = zip(*each, strict=True)
+            loop(builder, elements, formula, *rest, WORD(lanes), independent=True)
             if not reads:
                 bits = builder.trunc(builder.load(vector), ir.VectorType(BIT, lanes))
                 words.write(k, builder.bitcast(bits, words.word))
-            store_line(builder, number, buffer, here[-1], streamed=streamed)
+            store_line(builder, number, buffer, out, streamed=streamed)
         if not reads:
             words.end(count)
 
-    scalar, alike = (all_of(builder, equal(builder, steps[1:output], step)) for step in (0, number.size))
-    dense = all_of(builder, equal(builder, [steps[0], steps[output]], number.size))
-    contiguous = builder.and_(dense, builder.or_(scalar, alike))
-    wanted = builder.and_(contiguous, builder.icmp_signed("!=", streaming, WORD(0)))
-    streamed, head = to_first_line(builder, number, bases[-1], n, wanted)
-    count = builder.select(contiguous, builder.udiv(builder.sub(n, head), WORD(lanes)), WORD(0))
+    scalar, alike = (all_of(builder, equal(builder, steps[1:-1], step)) for step in (0, number.size))
+    dense = all_of(builder, [*equal(builder, [steps[0], steps[-1]], number.size), builder.or_(scalar, alike)])
 
-    singly(WORD(0), head)
-    with builder.if_else(scalar) as (values, others):
-        with values:
-            loaded = [number.load(builder, base) for base in bases[1:output]]
-            either(builder, streamed, lambda past_caches: by_lines(head, count, loaded, past_caches))
-        with others:
-            if output > 1:
-                by_lines(head, count, None, False)
-    singly(builder.add(head, builder.mul(count, WORD(lanes))), n)
+    def lines(head, count, streamed):
+        some = builder.icmp_signed(">", count, WORD(0))  # else the bitmask may have ended
+        with builder.if_then(some), builder.if_else(scalar) as (values, others):
+            with values:
+                operands = scalars(builder, number, bases, parameters)
+                either(builder, streamed, lambda past_caches: dense_lines(head, count, past_caches, *operands))
+            with others:
+                if parameters:
+                    dense_lines(head, count, False, bases, [size] * len(bases))
+
+    in_lines(builder, number, n, dense, streaming, bases[-1], one, lines)

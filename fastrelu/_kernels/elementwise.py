@@ -18,8 +18,10 @@ from .emit import (
     equal,
     line_buffer,
     loop,
+    moved,
     read_pointer,
     read_word,
+    scalars,
     store_line,
 )
 from .processor import INT, WORD
@@ -73,10 +75,9 @@ def _streaming_loop(builder, element, formula, operands, steps, n):
     # long, for an array far larger than its caches, in this loop and in C alike; four nops cured it too
     with counted(builder, lines, unrolled=False) as (index, _):
         start = builder.mul(index, WORD(LINE))
-        here = [op if step is None else builder.gep(op, [start]) for op, step in zip(operands, steps, strict=True)]
-        elements = [element] * len(steps)
-        loop(builder, elements, formula, [*here[:-1], buffer], steps, lanes, independent=True)
-        store_line(builder, element, buffer, here[-1], streamed=True)
+        *sources, out = moved(builder, operands, steps, start)
+        loop(builder, [element] * len(steps), formula, [*sources, buffer], steps, lanes, independent=True)
+        store_line(builder, element, buffer, out, streamed=True)
 
 
 def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
@@ -118,7 +119,7 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
             if element.narrow is bfloat16:
                 odd = builder.and_(n, WORD(1))
                 last = builder.mul(builder.sub(n, odd), size)
-                ends = [v if s is None else builder.gep(v, [last]) for v, s in zip(values, sizes, strict=True)]
+                ends = moved(builder, values, sizes, last)
                 loop(builder, elements, formula, ends, sizes, odd, independent=False)
 
         either(builder, builder.icmp_signed("!=", streaming, WORD(0)), run)
@@ -126,8 +127,7 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     scalar = equal(builder, [steps[k] for k in parameters], 0)
     with builder.if_else(all_of(builder, contiguous(data) + scalar)) as (fast, rest):
         with fast:
-            values = [element.load(builder, op) if k in parameters else op for k, op in enumerate(operands)]
-            simd(values, [None if k in parameters else size for k in range(len(values))])
+            simd(*scalars(builder, element, operands, parameters))
         with rest:
             if not parameters:
                 loop(builder, elements, formula, operands, steps, n, independent=False)

@@ -168,15 +168,39 @@ def either(builder, condition, emit):
             emit(False)
 
 
-def to_first_line(builder, element, out, n, wanted):
-    """Return whether to stream, as wanted, and how many of n elements come before the first whole line of an output.
+def scalars(builder, element, operands, parameters):
+    """Return operands and steps of a dense row whose parameters, at these places, are one number each, loaded here."""
+    values = [element.load(builder, op) if k in parameters else op for k, op in enumerate(operands)]
+    return values, [None if k in parameters else WORD(element.size) for k in range(len(operands))]
 
-    None, if they are not streamed; and elements that straddle lines are not.
+
+def moved(builder, operands, steps, nbytes):
+    """Return operands so many bytes further on; a step of None marks one that is a value."""
+    return [op if step is None else builder.gep(op, [nbytes]) for op, step in zip(operands, steps, strict=True)]
+
+
+def in_lines(builder, element, n, dense, streaming, out, one, lines):
+    """Emit a row: ``lines(head, count, streamed)`` for whole cache lines, ``one(i)`` for elements around them.
+
+    There are none where the row is not dense. Streamed ones, where that is wanted, begin with the first line of an
+    output, if there is one, and if its elements do not straddle lines.
     """
-    ahead, size = builder.and_(builder.neg(builder.ptrtoint(out, WORD)), WORD(LINE - 1)), WORD(element.size)
-    streamed = builder.and_(wanted, builder.icmp_unsigned("==", builder.urem(ahead, size), WORD(0)))
-    head = builder.select(streamed, builder.udiv(ahead, size), WORD(0))
-    return streamed, builder.select(builder.icmp_signed("<", head, n), head, n)
+    head, streamed, size, lanes = WORD(0), None, WORD(element.size), WORD(LINE // element.size)
+    if out is not None:
+        ahead = builder.and_(builder.neg(builder.ptrtoint(out, WORD)), WORD(LINE - 1))
+        wanted = builder.and_(dense, builder.icmp_signed("!=", streaming, WORD(0)))
+        streamed = builder.and_(wanted, *equal(builder, [builder.urem(ahead, size)], 0))
+        head = builder.select(streamed, builder.udiv(ahead, size), WORD(0))
+        head = builder.select(builder.icmp_signed("<", head, n), head, n)
+    count = builder.select(dense, builder.udiv(builder.sub(n, head), lanes), WORD(0))
+
+    def singly(start, stop):
+        with counted(builder, builder.sub(stop, start), unrolled=False) as (k, _):
+            one(builder.add(start, k))
+
+    singly(WORD(0), head)
+    lines(head, count, streamed)
+    singly(builder.add(head, builder.mul(count, lanes)), n)
 
 
 def line_buffer(builder):

@@ -21,12 +21,14 @@ from .emit import (
     counted,
     either,
     equal,
+    in_lines,
     line_buffer,
     loop,
+    moved,
     read_pointer,
     read_word,
+    scalars,
     store_line,
-    to_first_line,
 )
 from .processor import BYTE, INT, WORD
 from .records import CYCLE, LINE, NEVER
@@ -82,37 +84,28 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
         builder.store(builder.select(whole_row, WORD(0), after), column)
         return builder.mul(here, sum_size)
 
-    def singly(start, stop):
-        """Emit the elements of a range in order."""
-        with counted(builder, builder.sub(stop, start), unrolled=False) as (k, _):
-            i = builder.add(start, k)
-            moved = advance(WORD(1))
-            at = [
-                builder.gep(base, [moved if k in range(inputs, places) else builder.mul(i, step)])
-                for k, (base, step) in enumerate(zip(bases, steps, strict=True))
-            ]
-            results = formula(builder, [element.load(builder, place) for element, place in zip(elements, at[:places])])
-            results = results if isinstance(results, list) else [results]
-            for element, result, place in zip(elements[inputs:], results, at[inputs:], strict=True):
-                element.store(builder, result, place)
+    def one(i):
+        column = advance(WORD(1))
+        at = [
+            builder.gep(base, [column if k in range(inputs, places) else builder.mul(i, step)])
+            for k, (base, step) in enumerate(zip(bases, steps, strict=True))
+        ]
+        results = formula(builder, [element.load(builder, place) for element, place in zip(elements, at[:places])])
+        results = results if isinstance(results, list) else [results]
+        for element, result, place in zip(elements[inputs:], results, at[inputs:], strict=True):
+            element.store(builder, result, place)
 
     buffer = line_buffer(builder)
 
-    def by_lines(start, count, values, targets, streamed):
-        """Emit so many lines of contiguous data; `targets` are the sums of a line, or None for those of the columns."""
+    def dense_lines(start, count, streamed, targets, operands, sizes):
+        """Emit so many lines; `targets` are the sums of a line, or None for those of the columns."""
         with counted(builder, count, unrolled=False) as (k, _):
             here = builder.add(builder.mul(start, size), builder.mul(k, WORD(LINE)))
-            sources, source_steps = [builder.gep(base, [here]) for base in bases[:inputs]], [size] * inputs
-            if values is not None:
-                for j, value in zip(parameters, values, strict=True):
-                    sources[j], source_steps[j] = value, None
-            into = targets
-            if targets is None:
-                moved = advance(WORD(lanes))
-                into = [builder.gep(base, [moved]) for base in bases[inputs:places]]
+            sources = moved(builder, operands, sizes, here)
+            into = targets or moved(builder, bases[inputs:places], sums, advance(WORD(lanes)))
             loop(
                 builder, elements[:places] + elements[inputs:], formula, [*sources, *into, *into, *[buffer] * writes],
-                [*source_steps, *[sum_size] * (2 * len(sums)), *[size] * writes], WORD(lanes),
+                [*sizes, *[sum_size] * (2 * len(sums)), *[size] * writes], WORD(lanes),
                 independent=True, outputs=len(sums) + writes,
             )  # fmt: skip
             if writes:
@@ -121,49 +114,47 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     data = [steps[k] for k in range(inputs) if k not in parameters] + steps[places:]
     slopes = [steps[k] for k in parameters]
     scalar, alike = (all_of(builder, equal(builder, slopes, step)) for step in (0, number.size))
-    dense, head = all_of(builder, [*equal(builder, data, number.size), builder.or_(scalar, alike)]), WORD(0)
-    if writes:
-        wanted = builder.and_(dense, builder.icmp_signed("!=", streaming, WORD(0)))
-        streamed, head = to_first_line(builder, number, bases[-1], n, wanted)
-    count = builder.select(dense, builder.udiv(builder.sub(n, head), WORD(lanes)), WORD(0))
+    dense = all_of(builder, [*equal(builder, data, number.size), builder.or_(scalar, alike)])
 
-    def each_store(values, targets):
-        if writes:
-            either(builder, streamed, lambda past_caches: by_lines(head, count, values, targets, past_caches))
-        else:
-            by_lines(head, count, values, targets, False)
+    def lines(head, count, streamed):
+        def each_store(targets, operands, sizes):
+            if writes:
+                either(builder, streamed, lambda past: dense_lines(head, count, past, targets, operands, sizes))
+            else:
+                dense_lines(head, count, False, targets, operands, sizes)
 
-    def each_kind_of_slope(targets):
-        with builder.if_else(scalar) as (numbers, arrays):
-            with numbers:
-                each_store([number.load(builder, bases[k]) for k in parameters], targets)
-            with arrays:
-                if parameters:
-                    each_store(None, targets)
+        def each_kind_of_slope(targets):
+            with builder.if_else(scalar) as (numbers, arrays):
+                with numbers:
+                    each_store(targets, *scalars(builder, number, bases[:inputs], parameters))
+                with arrays:
+                    if parameters:
+                        each_store(targets, bases[:inputs], [size] * inputs)
 
-    singly(WORD(0), head)
-    with builder.if_else(whole_row) as (one_sum, columns):
-        with columns:
-            each_kind_of_slope(None)
-        with one_sum, builder.if_then(builder.icmp_signed(">", count, WORD(0))):
-            line = [_zeros(builder, element, lanes) for element in sums]
-            each_kind_of_slope(line)
-            homes = [
-                builder.bitcast(base, element.stored.as_pointer())
-                for base, element in zip(bases[inputs:places], sums, strict=True)
-            ]
-            with builder.goto_entry_block():
-                totals = [builder.alloca(element.stored) for element in sums]
-            for total, home in zip(totals, homes, strict=True):
-                builder.store(builder.load(home, align=1), total)
-            with counted(builder, WORD(lanes)) as (k, _):
-                lane = [builder.gep(target, [builder.mul(k, sum_size)]) for target in line]
-                others = [element.load(builder, place) for element, place in zip(sums, lane, strict=True)]
-                for total, result in zip(totals, join(builder, [*map(builder.load, totals)], others), strict=True):
-                    builder.store(result, total)
-            for total, home in zip(totals, homes, strict=True):
-                builder.store(builder.load(total), home, align=1)
-    singly(builder.add(head, builder.mul(count, WORD(lanes))), n)
+        with builder.if_else(whole_row) as (one_sum, columns):
+            with columns:
+                each_kind_of_slope(None)
+            with one_sum, builder.if_then(builder.icmp_signed(">", count, WORD(0))):
+                line = [_zeros(builder, element, lanes) for element in sums]
+                each_kind_of_slope(line)
+                join_line(line)
+
+    def join_line(line):
+        """Add the sums of a line to those of the row."""
+        homes = bases[inputs:places]
+        with builder.goto_entry_block():
+            totals = [builder.alloca(element.stored) for element in sums]
+        for element, home, total in zip(sums, homes, totals, strict=True):
+            builder.store(element.load(builder, home), total)
+        with counted(builder, WORD(lanes)) as (k, _):
+            lane = moved(builder, line, sums, builder.mul(k, sum_size))
+            others = [element.load(builder, place) for element, place in zip(sums, lane, strict=True)]
+            for total, result in zip(totals, join(builder, [*map(builder.load, totals)], others), strict=True):
+                builder.store(result, total)
+        for element, home, total in zip(sums, homes, totals, strict=True):
+            element.store(builder, builder.load(total), home)
+
+    in_lines(builder, number, n, dense, streaming, bases[-1] if writes else None, one, lines)
 
 
 def _addition(context, number, sums):

@@ -134,14 +134,14 @@ def provide(target: str, routine: str) -> None:
         reason = layers.unavailable()
         if reason is None and target == "auto":
             reason = layers.pointless()
-        if reason is not None:
-            if target == "auto":
-                table.allowed = 0
-                provide(target, "run_job")
-                return
+        if reason is None:
+            # Loading a cached function that calls parallel code needs the symbols of the running threading layer
+            layers.start()
+        elif target == "auto":
+            table.allowed = 0
+            routine = "run_job"
+        else:
             layers.refuse(reason)
-        # Loading a cached function that calls parallel code needs the symbols of the running threading layer
-        layers.start()
     if routine in ("launcher", "run_job"):
         table.run_tile = _routine("run_tile")
         table.run_job = _routine("run_job")
@@ -151,32 +151,25 @@ def provide(target: str, routine: str) -> None:
 def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int:
     """Make sure that a table can run a job, and return the kernel's address."""
     table = tuning.settings.tables[target]
-    key = operation, dtype
+    routines = _tile_routine(operation), "launcher" if parallel else "run_job"
+    missing = [routine for routine in routines if not getattr(table, routine)]
+    if "launcher" in missing:
+        layers.start_here()
+    if missing:
+        locked(lambda: [provide(target, routine) for routine in missing])
+    return _kernel_of_jobs(operation, dtype)
 
-    def compile_kernel() -> None:
-        _jobs[key] = kernel_address(operation, dtype)
 
-    if key not in _jobs:
-        locked(compile_kernel)
-    runs_tiles = _tile_routine(operation)
-    if not getattr(table, runs_tiles):
-        locked(lambda: provide(target, runs_tiles))
-    starts = "launcher" if parallel else "run_job"
-    if not table.run_job or not getattr(table, starts):
-        if parallel:
-            layers.start_here()
-        locked(lambda: provide(target, starts))
-    return _jobs[key]
+@functools.cache
+def _kernel_of_jobs(operation: str, dtype: np.dtype) -> int:
+    """Return a kernel's address, for which the caller need not hold the lock."""
+    return locked(lambda: kernel_address(operation, dtype))
 
 
 def _tile_routine(operation: str) -> str:
     """Return the routine that runs an operation's tiles, beside the common one."""
     row = ROWS[operation]
     return "run_bitmask_tile" if row.has_bitmask else "run_cyclic_tile" if row.sums else "run_tile"
-
-
-#: Addresses of the kernels that jobs have used.
-_jobs: dict[tuple[str, np.dtype], int] = {}
 
 
 def warm(operation: str, dtype: np.dtype) -> None:
