@@ -96,12 +96,11 @@ def test_compiles_for_aarch64(name, dtype, fresh):
     assert "__extendhfsf2" not in assembly
 
 
-def test_aarch64_loop_uses_its_own_instructions(monkeypatch):
+def test_aarch64_loop_uses_its_own_instructions():
     from llvmlite import ir
 
     from fastrelu._kernels import intrinsics
 
-    monkeypatch.setattr(intrinsics, "_triple", lambda context: "aarch64-unknown-linux-gnu")
     for intrinsic, arguments, expect in [
         (intrinsics.read_flags, [], "mrs"),
         (intrinsics.write_flags, [1], "msr"),
@@ -109,6 +108,7 @@ def test_aarch64_loop_uses_its_own_instructions(monkeypatch):
     ]:
         signature, generate = intrinsic._defn(None, *[types.intp] * len(arguments))
         module = ir.Module()
+        module.triple = "aarch64-unknown-linux-gnu"
         function = ir.Function(module, ir.FunctionType(ir.IntType(64), []), "f")
         builder = ir.IRBuilder(function.append_basic_block())
         context = type("Context", (), {"get_dummy_value": lambda self: ir.IntType(64)(0)})()

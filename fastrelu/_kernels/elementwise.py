@@ -28,7 +28,7 @@ from .processor import INT, WORD
 from .records import LINE
 
 
-class _Pair:
+class _Pair(Element):
     """Two neighbouring elements of bfloat16, read, computed and written as one word.
 
     Words need neither unpacking nor packing, for which processors have few units. Time over torch's of relu and
@@ -37,18 +37,17 @@ class _Pair:
     with AMX, 2026-11-21).
     """
 
-    narrow, size = bfloat16, 4
+    narrow, stored, size = bfloat16, INT, 4
     lanes = LINE // size
 
-    def load(self, builder, place, group):
-        word = builder.load(builder.bitcast(place, INT.as_pointer()), align=1)
-        word.set_metadata("llvm.access.group", group)
-        return bfloat16.pair_to_singles(builder, word)
+    def __init__(self):
+        pass
 
-    def store(self, builder, values, place, group):
-        word = bfloat16.pair_from_singles(builder, values)
-        instruction = builder.store(word, builder.bitcast(place, INT.as_pointer()), align=1)
-        instruction.set_metadata("llvm.access.group", group)
+    def decoded(self, builder, raw):
+        return bfloat16.pair_to_singles(builder, raw)
+
+    def encoded(self, builder, value):
+        return bfloat16.pair_from_singles(builder, value)
 
 
 def _on_pairs(formula):

@@ -47,7 +47,7 @@ _NARROW = {"float16": float16, "bfloat16": bfloat16}
 class Element:
     """How one element is stored in memory and what the formula computes with."""
 
-    lanes = None  # of a vector: LLVM chooses
+    lanes: int | None = None  # of a vector: LLVM chooses
 
     def __init__(self, context, dtype):
         self.narrow = _NARROW.get(dtype.name)
@@ -61,18 +61,23 @@ class Element:
         raw = builder.load(builder.bitcast(place, self.stored.as_pointer()), align=1)
         if group:
             raw.set_metadata("llvm.access.group", group)
+        return self.decoded(builder, raw)
+
+    def store(self, builder, value, place, group=None):
+        raw = self.encoded(builder, value)
+        instruction = builder.store(raw, builder.bitcast(place, self.stored.as_pointer()), align=1)
+        if group:
+            instruction.set_metadata("llvm.access.group", group)
+
+    def decoded(self, builder, raw):
         if self.narrow:
             return self.narrow.to_single(self._context, builder, raw)
         return self._context.data_model_manager[self.computes].from_data(builder, raw)
 
-    def store(self, builder, value, place, group=None):
+    def encoded(self, builder, value):
         if self.narrow:
-            raw = self.narrow.from_single(self._context, builder, value)
-        else:
-            raw = self._context.data_model_manager[self.computes].as_data(builder, value)
-        instruction = builder.store(raw, builder.bitcast(place, self.stored.as_pointer()), align=1)
-        if group:
-            instruction.set_metadata("llvm.access.group", group)
+            return self.narrow.from_single(self._context, builder, value)
+        return self._context.data_model_manager[self.computes].as_data(builder, value)
 
 
 def hint(module, name, *values):

@@ -8,6 +8,8 @@ is written in integer and float32 arithmetic, which every vector unit has.
 
 import llvmlite.ir as ir
 
+from .processor import is_aarch64, is_x86
+
 I16, I32 = ir.IntType(16), ir.IntType(32)
 HALF, SINGLE = ir.HalfType(), ir.FloatType()
 
@@ -15,9 +17,7 @@ HALF, SINGLE = ir.HalfType(), ir.FloatType()
 def in_hardware(context) -> bool:
     """Say whether the processor that the context compiles for converts float16 itself."""
     triple, _cpu, features = context.codegen().magic_tuple()
-    if triple.startswith(("x86_64", "i386", "i686")):
-        return "+f16c" in features.split(",")
-    return triple.startswith(("aarch64", "arm64"))
+    return "+f16c" in features.split(",") if is_x86(triple) else is_aarch64(triple)
 
 
 def to_single(context, builder, bits):

@@ -5,6 +5,7 @@ Both were tried as arrays: `carray`, and rows as nested arrays, take 190 ms to c
 """
 
 import ctypes
+import functools
 
 import numpy as np
 from llvmlite import ir
@@ -126,56 +127,49 @@ def call(typing_context, function, *arguments):
     return types.intp(types.intp, types.StarArgTuple.from_types(kinds)), generate
 
 
-@intrinsic
-def take(typing_context, word):
+def _emitted(signature):
+    """Make an intrinsic of a function that emits it, whose first parameter is the builder."""
+
+    def decorate(emit):
+        @functools.wraps(emit)
+        def define(typing_context, *arguments):
+            def generate(context, builder, signature, values):
+                return emit(builder, *values) or context.get_dummy_value()
+
+            return signature, generate
+
+        return intrinsic(define)
+
+    return decorate
+
+
+@_emitted(types.boolean(WORDS))
+def take(builder, word):
     """Turn a word from 0 to 1, atomically; return whether this caller did it."""
-
-    def generate(context, builder, signature, arguments):
-        result = builder.cmpxchg(arguments[0], WORD(0), WORD(1), ordering="acq_rel", failordering="monotonic")
-        return builder.extract_value(result, 1)
-
-    return types.boolean(WORDS), generate
+    result = builder.cmpxchg(word, WORD(0), WORD(1), ordering="acq_rel", failordering="monotonic")
+    return builder.extract_value(result, 1)
 
 
-@intrinsic
-def release(typing_context, word):
+@_emitted(types.void(WORDS))
+def release(builder, word):
     """Set a word back to 0, atomically."""
-
-    def generate(context, builder, signature, arguments):
-        builder.store_atomic(WORD(0), arguments[0], "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(WORDS), generate
+    builder.store_atomic(WORD(0), word, "release", 8)
 
 
-def _triple(context) -> str:
-    """Return LLVM's name for the platform that is compiled for."""
-    return context.codegen().magic_tuple()[0]
-
-
-@intrinsic
-def ticks(typing_context):
+@_emitted(types.intp())
+def ticks(builder):
     """Return a time in cycles of a steady clock; 0 on processors where reading one is a privilege."""
-
-    def generate(context, builder, signature, arguments):
-        if not processor.is_x86(_triple(context)):
-            return WORD(0)
-        counter = ir.FunctionType(WORD, [])
-        return builder.call(cgutils.get_or_insert_function(builder.module, counter, "llvm.readcyclecounter"), [])
-
-    return types.intp(), generate
+    if not processor.is_x86(builder.module.triple):
+        return WORD(0)
+    counter = ir.FunctionType(WORD, [])
+    return builder.call(cgutils.get_or_insert_function(builder.module, counter, "llvm.readcyclecounter"), [])
 
 
-@intrinsic
-def stream_fence(typing_context):
+@_emitted(types.void())
+def stream_fence(builder):
     """Order streaming stores before all later stores. Only x86 has weakly ordered ones; LLVM's own fences skip them."""
-
-    def generate(context, builder, signature, arguments):
-        if processor.is_x86(_triple(context)):
-            processor.call_llvm(builder, "llvm.x86.sse.sfence")
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    if processor.is_x86(builder.module.triple):
+        processor.call_llvm(builder, "llvm.x86.sse.sfence")
 
 
 # NumPy reads the processor's floating-point flags after each loop and warns of what it finds. A vector comparison
@@ -183,24 +177,5 @@ def stream_fence(typing_context):
 # Reading takes a few cycles and writing tens, so that they are written only where they differ: a `where=` of runs
 # of two elements calls a loop per run. Clearing with `feclearexcept` alone made such a call 3.5 times slower, and
 # would drop flags that the caller had raised.
-
-
-@intrinsic
-def read_flags(typing_context):
-    """Return the floating-point status word of this thread (0 on processors whose register we do not know)."""
-
-    def generate(context, builder, signature, arguments):
-        return processor.read_flags(builder, _triple(context))
-
-    return types.intp(), generate
-
-
-@intrinsic
-def write_flags(typing_context, flags):
-    """Set the floating-point status word of this thread."""
-
-    def generate(context, builder, signature, arguments):
-        processor.write_flags(builder, _triple(context), *arguments)
-        return context.get_dummy_value()
-
-    return types.void(types.intp), generate
+read_flags = _emitted(types.intp())(processor.read_flags)
+write_flags = _emitted(types.void(types.intp))(processor.write_flags)

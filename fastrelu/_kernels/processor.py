@@ -20,24 +20,24 @@ def call_llvm(builder: ir.IRBuilder, name: str, *arguments: ir.Value) -> ir.Valu
     return builder.call(function, arguments)
 
 
-def read_flags(builder: ir.IRBuilder, triple: str) -> ir.Value:
+def read_flags(builder: ir.IRBuilder) -> ir.Value:
     """Return the floating-point status word of this thread (0 on processors whose register we do not know)."""
-    if is_x86(triple):
+    if is_x86(builder.module.triple):
         place = _word_for_flags(builder)
         call_llvm(builder, "llvm.x86.sse.stmxcsr", builder.bitcast(place, BYTE.as_pointer()))
         return builder.zext(builder.load(place), WORD)
-    if is_aarch64(triple):
+    if is_aarch64(builder.module.triple):
         return builder.call(ir.InlineAsm(ir.FunctionType(WORD, []), "mrs $0, fpsr", "=r", side_effect=True), [])
     return WORD(0)
 
 
-def write_flags(builder: ir.IRBuilder, triple: str, flags: ir.Value) -> None:
+def write_flags(builder: ir.IRBuilder, flags: ir.Value) -> None:
     """Set the floating-point status word of this thread."""
-    if is_x86(triple):
+    if is_x86(builder.module.triple):
         place = _word_for_flags(builder)
         builder.store(builder.trunc(flags, INT), place)
         call_llvm(builder, "llvm.x86.sse.ldmxcsr", builder.bitcast(place, BYTE.as_pointer()))
-    elif is_aarch64(triple):
+    elif is_aarch64(builder.module.triple):
         kind = ir.FunctionType(VOID, [WORD])
         builder.call(ir.InlineAsm(kind, "msr fpsr, $0", "r", side_effect=True), [flags])
 

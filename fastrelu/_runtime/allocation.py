@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import compiler, tuning
-from .native import keep, numpy_functions, pointer
+from .native import keep, numpy_functions, pointer, python_api
 
 T = TypeVar("T")
 
@@ -32,11 +32,7 @@ class _Handler(ctypes.Structure):
     )  # fmt: skip
 
 
-def _python(name: str, result: Any, *arguments: Any) -> Any:
-    return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
-
-
-_capsule = _python("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+_capsule = python_api("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 
 # PyDataMem_SetHandler, PyDataMem_GetHandler and PyDataMem_DefaultHandler
 _set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(numpy_functions[304])

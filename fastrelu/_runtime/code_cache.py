@@ -296,15 +296,13 @@ def load(name: str, sig, parallel: bool = False) -> Compiled | None:
     for where in _folders():
         payload = _read(where, file)
         if payload is not None:
-            break
+            entry, serialized = pickle.loads(payload)
+            rtsys.initialize(cpu_target.target_context)  # parallel code refers to symbols of Numba's runtime
+            library = _codegen().unserialize_library(serialized)
+            return Compiled(library, library.get_pointer_to_function(entry))
         if _refused(where) is None:  # there it belongs. One that can only be read comes with an image, or is another's
-            return None
-    else:
-        return None
-    entry, serialized = pickle.loads(payload)
-    rtsys.initialize(cpu_target.target_context)  # parallel code refers to symbols of Numba's runtime
-    library = _codegen().unserialize_library(serialized)
-    return Compiled(library, library.get_pointer_to_function(entry))
+            break
+    return None
 
 
 def save(name: str, sig, library, entry: str, parallel: bool = False) -> None:

@@ -124,28 +124,29 @@ def locked(work: Callable[[], T]) -> T:
     return compiling() if numba_import.compiling_here() else threads.elsewhere("fastrelu-compile", compiling)
 
 
-def provide(target: str, routine: str) -> None:
-    """Compile a routine for a target's table; the launcher, or forbid parallel runs where there is none.
+def provide(target: str, *routines: str) -> None:
+    """Compile routines for a target's table; the launcher, or forbid parallel runs where there is none.
 
     The caller holds Numba's compiler lock.
     """
     table = tuning.settings.tables[target]
-    if routine == "launcher":
-        reason = layers.unavailable()
-        if reason is None and target == "auto":
-            reason = layers.pointless()
-        if reason is None:
-            # Loading a cached function that calls parallel code needs the symbols of the running threading layer
-            layers.start()
-        elif target == "auto":
-            table.allowed = 0
-            routine = "run_job"
-        else:
-            layers.refuse(reason)
-    if routine in ("launcher", "run_job"):
-        table.run_tile = _routine("run_tile")
-        table.run_job = _routine("run_job")
-    setattr(table, routine, _routine(routine))
+    for routine in routines:
+        if routine == "launcher":
+            reason = layers.unavailable()
+            if reason is None and target == "auto":
+                reason = layers.pointless()
+            if reason is None:
+                # Loading a cached function that calls parallel code needs the symbols of the running threading layer
+                layers.start()
+            elif target == "auto":
+                table.allowed = 0
+                routine = "run_job"
+            else:
+                layers.refuse(reason)
+        if routine in ("launcher", "run_job"):
+            table.run_tile = _routine("run_tile")
+            table.run_job = _routine("run_job")
+        setattr(table, routine, _routine(routine))
 
 
 def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int:
@@ -156,7 +157,7 @@ def for_job(operation: str, dtype: np.dtype, target: str, parallel: bool) -> int
     if "launcher" in missing:
         layers.start_here()
     if missing:
-        locked(lambda: [provide(target, routine) for routine in missing])
+        locked(lambda: provide(target, *missing))
     return _kernel_of_jobs(operation, dtype)
 
 
@@ -184,8 +185,7 @@ def warm_routines(operations: Sequence[str]) -> None:
     def work() -> None:
         recycler()
         for target in tuning.settings.tables:
-            for routine in {"large", *map(_tile_routine, operations)}:
-                provide(target, routine)
-            provide(target, "run_job" if target == "serial" or layers.unavailable() else "launcher")
+            starts = "run_job" if target == "serial" or layers.unavailable() else "launcher"
+            provide(target, "large", *{*map(_tile_routine, operations)}, starts)
 
     locked(work)

@@ -197,16 +197,19 @@ def _emit_front(module: ir.Module) -> ir.Function:
 def _layout_holds() -> bool:
     """Check the offsets on an array and a tuple of this process, rather than trust them."""
     array, pair, half = np.zeros(1), ("a", "b"), 0.5
-    word = ctypes.c_size_t.from_address
-    return (
-        word(id(array) + _TYPE).value == id(np.ndarray)
-        and ctypes.c_double.from_address(id(half) + _HEAD).value == half
-        and ctypes.c_int.from_address(id(array) + _NDIM).value == 1
-        and word(word(id(array) + _SHAPE).value).value == 1
-        and word(id(array) + _DESCR).value == id(array.dtype)
-        and ctypes.c_int.from_address(id(array) + _FLAGS).value & (_CONTIGUOUS | _ALIGNED) == _CONTIGUOUS | _ALIGNED
-        and word(id(pair) + _TUPLE_SIZE).value == 2
-        and word(id(pair) + _TUPLE_ITEMS).value == id(pair[0])
+
+    def read(thing: object, offset: int, kind: Any = ctypes.c_size_t) -> Any:
+        return kind.from_address(id(thing) + offset).value
+
+    return bool(
+        read(array, _TYPE) == id(np.ndarray)
+        and read(half, _HEAD, ctypes.c_double) == half
+        and read(array, _NDIM, ctypes.c_int) == 1
+        and ctypes.c_size_t.from_address(read(array, _SHAPE)).value == 1
+        and read(array, _DESCR) == id(array.dtype)
+        and read(array, _FLAGS, ctypes.c_int) & (_CONTIGUOUS | _ALIGNED) == _CONTIGUOUS | _ALIGNED
+        and read(pair, _TUPLE_SIZE) == 2
+        and read(pair, _TUPLE_ITEMS) == id(pair[0])
     )
 
 

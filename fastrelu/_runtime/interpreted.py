@@ -55,4 +55,4 @@ def loop(operation: str, dtype: np.dtype) -> int:
 
     native = _loop_type(run)
     _native.keep(native)
-    return ctypes.cast(native, ctypes.c_void_p).value or 0
+    return _native.address_of(native)

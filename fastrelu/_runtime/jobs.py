@@ -33,18 +33,12 @@ def coalesce(
     Axes of length 1 go; the others are sorted by the output's strides, so that neighbouring threads of a GPU write
     neighbouring elements, or left as they are if `ordered`; axes that follow each other in every operand become one.
     """
-    axes = [axis for axis, extent in enumerate(shape) if extent != 1]
+    axes = [(extent, [row[k] for row in strides]) for k, extent in enumerate(shape) if extent != 1]
     if not ordered:
-        axes.sort(key=lambda axis: tuple(abs(row[axis]) for row in reversed(strides)), reverse=True)
-    extents: list[int] = []
-    joined: list[list[int]] = [[] for _ in strides]
-    for axis in axes:
-        if extents and all(done[-1] == row[axis] * shape[axis] for done, row in zip(joined, strides, strict=True)):
-            extents[-1] *= shape[axis]
-            for done, row in zip(joined, strides, strict=True):
-                done[-1] = row[axis]
-        else:
-            extents.append(shape[axis])
-            for done, row in zip(joined, strides, strict=True):
-                done.append(row[axis])
-    return extents, joined
+        axes.sort(key=lambda axis: [abs(step) for step in reversed(axis[1])], reverse=True)
+    joined: list[tuple[int, list[int]]] = []
+    for extent, steps in axes:
+        if joined and joined[-1][1] == [step * extent for step in steps]:
+            extent *= joined.pop()[0]
+        joined.append((extent, steps))
+    return [extent for extent, _ in joined], [[steps[k] for _, steps in joined] for k in range(len(strides))]

@@ -19,15 +19,25 @@ from .._versions import needed
 with needed("numpy"):
     from numpy._core._multiarray_umath import _ARRAY_API
 
+
+def python_api(name: str, result: Any, *arguments: Any) -> Any:
+    """Return a function of Python's C API."""
+    return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
+
+
+def address_of(function: Any) -> int:
+    """Return the address of a function of C."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
 #: What a capsule of C extensions points to.
-pointer = ctypes.pythonapi.PyCapsule_GetPointer
-pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+pointer = python_api("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
 #: The addresses of NumPy's C API, whose order is part of NumPy's ABI.
 numpy_functions = ctypes.cast(pointer(_ARRAY_API, None), ctypes.POINTER(ctypes.c_size_t))
 
-_incref = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))
+_incref = python_api("Py_IncRef", None, ctypes.py_object)
 #: Names the calling thread as native code does. `threading.get_ident` names a greenlet where gevent has patched it.
-thread_ident = ctypes.PYFUNCTYPE(ctypes.c_size_t)(("PyThread_get_thread_ident", ctypes.pythonapi))
+thread_ident = python_api("PyThread_get_thread_ident", ctypes.c_size_t)
 #: The system's, which makes a thread of it wait; also where gevent has patched `threading`, whose locks cannot.
 Lock = _thread.RLock
 
@@ -51,9 +61,9 @@ class _MethodDef(ctypes.Structure):
     )  # fmt: skip
 
 
-_new_function = ctypes.pythonapi.PyCFunction_NewEx
-_new_function.restype = ctypes.py_object
-_new_function.argtypes = [ctypes.POINTER(_MethodDef), ctypes.c_void_p, ctypes.py_object]
+_new_function = python_api(
+    "PyCFunction_NewEx", ctypes.py_object, ctypes.POINTER(_MethodDef), ctypes.c_void_p, ctypes.py_object
+)
 #: How functions are called that take a vector of arguments and a tuple of keywords.
 _FASTCALL_KEYWORDS = 0x0080 | 0x0002
 
@@ -90,8 +100,7 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
 
     def python(self, name: str, *arguments: int | ir.Value, result: ir.Type = WORD) -> ir.Value:
         """Call a function of Python's C API."""
-        address = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
-        return self.call_at(address, *arguments, result=result)
+        return self.call_at(address_of(getattr(ctypes.pythonapi, name)), *arguments, result=result)
 
     def drop(self, *objects: ir.Value) -> None:
         """Drop references, of which some may be null."""
@@ -123,9 +132,9 @@ def _flag_functions() -> tuple[Callable[[], int], Callable[[int], None]]:
     """Return what reads and what sets the flags."""
     module = new_module()
     read = Builder(module, "read", arguments=0)
-    read.ret(read_flags(read, module.triple))
+    read.ret(read_flags(read))
     write = Builder(module, "write", VOID, arguments=1)
-    write_flags(write, module.triple, *write.function.args)
+    write_flags(write, *write.function.args)
     write.ret_void()
     code = compile_module(module)
     # (PYFUNCTYPE: nothing of another thread runs in between)

@@ -68,23 +68,27 @@ def _make_context() -> None:
         time.sleep(1e-4)
 
 
+def _compiler_lock() -> Any:
+    """Return Numba's lock for compilers, if there is one yet."""
+    return getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+
+
 def compiling_here() -> bool:
     """Say whether this very thread is compiling with Numba, so that another one could not."""
-    module = sys.modules.get("numba.core.compiler_lock")
-    lock = getattr(getattr(module, "global_compiler_lock", None), "_lock", None)
+    lock = getattr(_compiler_lock(), "_lock", None)
     return lock is not None and bool(lock._is_owned())
 
 
 def _take_locks() -> None:
     """Take the locks that a child, forked while another thread imports or compiles, would find taken for ever."""
     _importing.acquire()
-    if "numba.core.compiler_lock" in sys.modules:
-        sys.modules["numba.core.compiler_lock"].global_compiler_lock.acquire()
+    if lock := _compiler_lock():
+        lock.acquire()
 
 
 def _release_locks() -> None:
-    if "numba.core.compiler_lock" in sys.modules:
-        sys.modules["numba.core.compiler_lock"].global_compiler_lock.release()
+    if lock := _compiler_lock():
+        lock.release()
     _importing.release()
 
 

@@ -78,7 +78,7 @@ def check_target(target: object, where: str) -> str | None:
 def system_function(name: str) -> int:
     """Return the address of a function of Linux's C library, or 0."""
     function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
-    return (ctypes.cast(function, ctypes.c_void_p).value or 0) if function else 0
+    return native.address_of(function) if function else 0
 
 
 def _main_thread() -> int:
@@ -94,7 +94,7 @@ class Settings:
         self.tables = {name: Table() for name in ("auto", "serial", "parallel")}
         for table in self.tables.values():
             table.allowed = 1
-            table.ident = ctypes.cast(ctypes.pythonapi.PyThread_get_thread_ident, ctypes.c_void_p).value or 0
+            table.ident = native.address_of(ctypes.pythonapi.PyThread_get_thread_ident)
             table.mincore = system_function("mincore")
             table.owners[0] = -_main_thread()
         self.tables["auto"].shared = 1
