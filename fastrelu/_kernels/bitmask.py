@@ -13,18 +13,16 @@ from .._operations import ROWS
 from .emit import (
     BIT,
     Element,
-    all_of,
     compiled,
     counted,
     either,
-    equal,
     in_lines,
     line_buffer,
     loop,
     moved,
+    read_operands,
     read_pointer,
     read_word,
-    scalars,
     store_line,
 )
 from .processor import BYTE, WORD
@@ -114,8 +112,7 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     active = compiled(context, "active", types.boolean, number.computes)
 
     bitmask, first = read_pointer(builder, pointers, order.index("mask")), read_word(builder, pointers, len(order))
-    bases = [read_pointer(builder, pointers, k) for k in arrays]
-    steps = [read_word(builder, strides, k) for k in arrays]
+    bases, steps = read_operands(builder, pointers, strides, arrays)
     flags, buffer = line_buffer(builder), line_buffer(builder)
 
     def one(i):
@@ -151,17 +148,9 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
         if not reads:
             words.end(count)
 
-    scalar, alike = (all_of(builder, equal(builder, steps[1:-1], step)) for step in (0, number.size))
-    dense = all_of(builder, [*equal(builder, [steps[0], steps[-1]], number.size), builder.or_(scalar, alike)])
+    def lines(head, count, streamed, operands, sizes):
+        past_caches = streamed if None in sizes or not parameters else None
+        with builder.if_then(builder.icmp_signed(">", count, WORD(0))):  # else the bitmask may have ended
+            either(builder, past_caches, lambda past: dense_lines(head, count, past, operands, sizes))
 
-    def lines(head, count, streamed):
-        some = builder.icmp_signed(">", count, WORD(0))  # else the bitmask may have ended
-        with builder.if_then(some), builder.if_else(scalar) as (values, others):
-            with values:
-                operands = scalars(builder, number, bases, parameters)
-                either(builder, streamed, lambda past_caches: dense_lines(head, count, past_caches, *operands))
-            with others:
-                if parameters:
-                    dense_lines(head, count, False, bases, [size] * len(bases))
-
-    in_lines(builder, number, n, dense, streaming, bases[-1], one, lines)
+    in_lines(builder, number, n, streaming, bases, steps, parameters, one, lines)

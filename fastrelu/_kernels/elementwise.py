@@ -19,8 +19,7 @@ from .emit import (
     line_buffer,
     loop,
     moved,
-    read_pointer,
-    read_word,
+    read_operands,
     scalars,
     store_line,
 )
@@ -54,7 +53,7 @@ def _on_pairs(formula):
     """Return a formula that computes twice, with what is no pair, as a slope, taking part in both."""
 
     def both(builder, values):
-        return [formula(builder, [v[k] if isinstance(v, tuple) else v for v in values]) for k in range(2)]
+        return tuple(formula(builder, [v[k] if isinstance(v, tuple) else v for v in values]) for k in range(2))
 
     return both
 
@@ -87,8 +86,7 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     elements = [element] * (output + 1)
     data, parameters = [*range(len(row.data)), output], range(len(row.data), output)
     formula = compiled(context, name, element.computes, *[element.computes] * output)
-    operands = [read_pointer(builder, pointers, k) for k in range(output + 1)]
-    steps = [read_word(builder, strides, k) for k in range(output + 1)]
+    operands, steps = read_operands(builder, pointers, strides, range(output + 1))
     size = WORD(element.size)
 
     def overlaps(k):

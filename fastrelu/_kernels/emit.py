@@ -123,7 +123,7 @@ def loop(builder, elements, formula, operands, steps, n, *, independent, outputs
             for element, place, step in zip(elements[:-outputs], places[:-outputs], steps[:-outputs], strict=True)
         ]
         results = formula(builder, values)
-        results = results if outputs > 1 else [results]
+        results = results if isinstance(results, list) else [results]
         for element, result, place in zip(elements[-outputs:], results, places[-outputs:], strict=True):
             element.store(builder, result, place, group)
         if group:
@@ -148,6 +148,11 @@ def read_pointer(builder, array, k):
     return builder.inttoptr(read_word(builder, array, k), BYTE.as_pointer())
 
 
+def read_operands(builder, pointers, strides, places):
+    """Return the addresses and the strides of the operands at these places."""
+    return [read_pointer(builder, pointers, k) for k in places], [read_word(builder, strides, k) for k in places]
+
+
 def compiled(context, formula, result, *arguments):
     """Return a function that emits a formula for operands of these types."""
     function, kind = getattr(_formulas, formula).__wrapped__, signature(result, *arguments)
@@ -166,6 +171,9 @@ def equal(builder, words, value):
 
 def either(builder, condition, emit):
     """Emit one thing in two ways: ``emit(True)`` runs where a condition holds, ``emit(False)`` where it does not."""
+    if condition is None:  # it never holds
+        emit(False)
+        return
     with builder.if_else(condition) as (holds, fails):
         with holds:
             emit(True)
@@ -184,15 +192,21 @@ def moved(builder, operands, steps, nbytes):
     return [op if step is None else builder.gep(op, [nbytes]) for op, step in zip(operands, steps, strict=True)]
 
 
-def in_lines(builder, element, n, dense, streaming, out, one, lines):
-    """Emit a row: ``lines(head, count, streamed)`` for whole cache lines, ``one(i)`` for elements around them.
+def in_lines(builder, element, n, streaming, operands, steps, parameters, one, lines, *, writes=True):
+    """Emit a row by whole cache lines, where it is dense, with ``one(i)`` for elements before and after them.
 
-    There are none where the row is not dense. Streamed ones, where that is wanted, begin with the first line of an
-    output, if there is one, and if its elements do not straddle lines.
+    ``lines(head, count, streamed, operands, steps)`` is emitted for parameters, at these places, that are a number
+    each, and for arrays of them. Lines begin with the first of the output, the last operand if there is one, where
+    streaming is wanted and elements do not straddle lines.
     """
-    head, streamed, size, lanes = WORD(0), None, WORD(element.size), WORD(LINE // element.size)
-    if out is not None:
-        ahead = builder.and_(builder.neg(builder.ptrtoint(out, WORD)), WORD(LINE - 1))
+    size, lanes = WORD(element.size), WORD(LINE // element.size)
+    slopes = [steps[k] for k in parameters]
+    scalar, alike = (all_of(builder, equal(builder, slopes, step)) for step in (0, element.size))
+    data = [step for k, step in enumerate(steps) if k not in parameters]
+    dense = all_of(builder, [*equal(builder, data, element.size), builder.or_(scalar, alike)])
+    head, streamed = WORD(0), None
+    if writes:
+        ahead = builder.and_(builder.neg(builder.ptrtoint(operands[-1], WORD)), WORD(LINE - 1))
         wanted = builder.and_(dense, builder.icmp_signed("!=", streaming, WORD(0)))
         streamed = builder.and_(wanted, *equal(builder, [builder.urem(ahead, size)], 0))
         head = builder.select(streamed, builder.udiv(ahead, size), WORD(0))
@@ -204,7 +218,12 @@ def in_lines(builder, element, n, dense, streaming, out, one, lines):
             one(builder.add(start, k))
 
     singly(WORD(0), head)
-    lines(head, count, streamed)
+    with builder.if_else(scalar) as (numbers, arrays):
+        with numbers:
+            lines(head, count, streamed, *scalars(builder, element, operands, parameters))
+        with arrays:
+            if parameters:
+                lines(head, count, streamed, operands, [size] * len(operands))
     singly(builder.add(head, builder.mul(count, lanes)), n)
 
 

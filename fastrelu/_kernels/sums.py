@@ -16,18 +16,15 @@ from numba.core import types
 from .._operations import ROWS
 from .emit import (
     Element,
-    all_of,
     compiled,
     counted,
     either,
-    equal,
     in_lines,
     line_buffer,
     loop,
     moved,
-    read_pointer,
+    read_operands,
     read_word,
-    scalars,
     store_line,
 )
 from .processor import BYTE, INT, WORD
@@ -51,8 +48,7 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     elements = [number] * inputs + sums + [number] * writes
     parameters = range(len(row.data), inputs)
 
-    bases = [read_pointer(builder, pointers, k) for k in range(len(elements))]
-    steps = [read_word(builder, strides, k) for k in range(len(elements))]
+    bases, steps = read_operands(builder, pointers, strides, range(len(elements)))
     add, join = _addition(context, number, sums)
     if writes:
         arity = len(ROWS[row.like].operands)
@@ -63,7 +59,7 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
         results = add(builder, values[:inputs], values[inputs:])
         if writes:  # at zero, the derivative is the slope
             results.append(plain(builder, [*values[:inputs], *values[inputs - 1 : inputs] * (arity - inputs)]))
-        return results if len(results) > 1 else results[0]
+        return results
 
     cycle = builder.icmp_signed("==", steps[inputs], WORD(CYCLE))
     whole_row = builder.icmp_signed("==", steps[inputs], WORD(0))
@@ -85,13 +81,12 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
         return builder.mul(here, sum_size)
 
     def one(i):
-        column = advance(WORD(1))
+        moved_sums = advance(WORD(1))
         at = [
-            builder.gep(base, [column if k in range(inputs, places) else builder.mul(i, step)])
+            builder.gep(base, [moved_sums if k in range(inputs, places) else builder.mul(i, step)])
             for k, (base, step) in enumerate(zip(bases, steps, strict=True))
         ]
         results = formula(builder, [element.load(builder, place) for element, place in zip(elements, at[:places])])
-        results = results if isinstance(results, list) else [results]
         for element, result, place in zip(elements[inputs:], results, at[inputs:], strict=True):
             element.store(builder, result, place)
 
@@ -104,39 +99,24 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
             sources = moved(builder, operands, sizes, here)
             into = targets or moved(builder, bases[inputs:places], sums, advance(WORD(lanes)))
             loop(
-                builder, elements[:places] + elements[inputs:], formula, [*sources, *into, *into, *[buffer] * writes],
-                [*sizes, *[sum_size] * (2 * len(sums)), *[size] * writes], WORD(lanes),
+                builder, elements[:places] + elements[inputs:], formula,
+                [*sources[:inputs], *into, *into, *[buffer] * writes],
+                [*sizes[:inputs], *[sum_size] * (2 * len(sums)), *sizes[inputs:]], WORD(lanes),
                 independent=True, outputs=len(sums) + writes,
             )  # fmt: skip
-            if writes:
-                store_line(builder, number, buffer, builder.gep(bases[-1], [here]), streamed=streamed)
+            for out in sources[inputs:]:
+                store_line(builder, number, buffer, out, streamed=streamed)
 
-    data = [steps[k] for k in range(inputs) if k not in parameters] + steps[places:]
-    slopes = [steps[k] for k in parameters]
-    scalar, alike = (all_of(builder, equal(builder, slopes, step)) for step in (0, number.size))
-    dense = all_of(builder, [*equal(builder, data, number.size), builder.or_(scalar, alike)])
-
-    def lines(head, count, streamed):
-        def each_store(targets, operands, sizes):
-            if writes:
-                either(builder, streamed, lambda past: dense_lines(head, count, past, targets, operands, sizes))
-            else:
-                dense_lines(head, count, False, targets, operands, sizes)
-
-        def each_kind_of_slope(targets):
-            with builder.if_else(scalar) as (numbers, arrays):
-                with numbers:
-                    each_store(targets, *scalars(builder, number, bases[:inputs], parameters))
-                with arrays:
-                    if parameters:
-                        each_store(targets, bases[:inputs], [size] * inputs)
+    def lines(head, count, streamed, operands, sizes):
+        def each_store(targets):
+            either(builder, streamed, lambda past: dense_lines(head, count, past, targets, operands, sizes))
 
         with builder.if_else(whole_row) as (one_sum, columns):
             with columns:
-                each_kind_of_slope(None)
+                each_store(None)
             with one_sum, builder.if_then(builder.icmp_signed(">", count, WORD(0))):
                 line = [_zeros(builder, element, lanes) for element in sums]
-                each_kind_of_slope(line)
+                each_store(line)
                 join_line(line)
 
     def join_line(line):
@@ -154,7 +134,8 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
         for element, home, total in zip(sums, homes, totals, strict=True):
             element.store(builder, builder.load(total), home)
 
-    in_lines(builder, number, n, dense, streaming, bases[-1] if writes else None, one, lines)
+    arrays, their_steps = (each[:inputs] + each[places:] for each in (bases, steps))
+    in_lines(builder, number, n, streaming, arrays, their_steps, parameters, one, lines, writes=writes)
 
 
 def _addition(context, number, sums):

@@ -38,19 +38,15 @@ def _first_layer() -> str | None:
     from numba.core import config
 
     choice = str(config.THREADING_LAYER).lower()
-    if choice in ("tbb", "omp", "workqueue"):
-        candidates = [choice]
-    else:  # default, safe, threadsafe, forksafe: Numba narrows its order of preference by name
-        candidates = {
-            "threadsafe": ["tbb", "omp"], "forksafe": ["tbb", "workqueue", "omp"], "safe": ["tbb"],
-        }.get(choice, list(config.THREADING_LAYER_PRIORITY))  # fmt: skip
     modules = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
-    for name in candidates:
-        try:
+    # default, safe, threadsafe, forksafe: Numba narrows its order of preference by name
+    candidates = {
+        "threadsafe": ["tbb", "omp"], "forksafe": ["tbb", "workqueue", "omp"], "safe": ["tbb"],
+    }.get(choice, [choice] if choice in modules else list(config.THREADING_LAYER_PRIORITY))  # fmt: skip
+    for name in map(str, candidates):
+        with contextlib.suppress(ImportError):
             importlib.import_module(f"numba.np.ufunc.{modules[name]}")
-        except ImportError:
-            continue
-        return name
+            return name
     return None
 
 
