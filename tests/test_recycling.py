@@ -311,7 +311,7 @@ class Native:
         self.recycler = Recycler.from_buffer_copy(allocation.recycler)
         self.recycler.smallest, self.recycler.limit = smallest, limit
         word, pointer = ctypes.c_int64, ctypes.c_void_p
-        allocate, free, trim = (part.address for part in allocation._code())
+        allocate, free, trim = compiler.recycler()
         # (CFUNCTYPE: they run without the GIL)
         self._allocate = ctypes.CFUNCTYPE(word, pointer, word)(allocate)
         self._free = ctypes.CFUNCTYPE(None, pointer, word, word)(free)
@@ -395,7 +395,7 @@ def test_no_block_has_two_owners():
         """
 import ctypes, threading
 import numba
-from fastrelu._runtime import allocation
+from fastrelu._runtime import compiler
 from fastrelu._kernels.intrinsics import call, job_at, words_of
 from tests.test_recycling import Native
 
@@ -414,7 +414,7 @@ def work(allocate, free, trim, table, me, turns):
     return 0
 
 native = Native(limit=1 << 20)
-parts = [part.address for part in allocation._code()]
+parts = compiler.recycler()
 work(*parts, ctypes.addressof(native.recycler), 0, 10)
 found, barrier = [], threading.Barrier(64)
 def run(k):

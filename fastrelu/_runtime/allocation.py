@@ -55,11 +55,10 @@ def _recycling() -> contextvars.Context:
     handler = _Handler.from_buffer_copy(ctypes.string_at(pointer(_default, b"mem_handler"), ctypes.sizeof(_Handler)))
     # NumPy's own calloc and realloc stay: they take no context
     recycler.malloc, recycler.free = handler.malloc, handler.free
-    allocate, free, _ = _code()
     handler.name, handler.context = NAME, ctypes.addressof(recycler)
-    handler.malloc, handler.free = allocate.address, free.address
+    handler.malloc, handler.free, _ = compiler.recycler()
     capsule = _capsule(ctypes.addressof(handler), b"mem_handler", None)
-    keep((handler, capsule, recycler, _code()))
+    keep(handler, capsule)
     context = contextvars.Context()
     context.run(_set_handler, capsule)
     if hasattr(os, "register_at_fork"):
@@ -68,15 +67,10 @@ def _recycling() -> contextvars.Context:
     return context
 
 
-@functools.cache
-def _code() -> list[Any]:
-    return compiler.locked(compiler.recycler)
-
-
 def trim(limit: int = 0) -> None:
     """Give back what is kept beyond so many bytes."""
     if recycler.kept:
-        run = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(_code()[-1].address)
+        run = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(compiler.recycler()[-1])
         while not run(ctypes.byref(recycler), limit):  # another thread has the lock, for microseconds
             time.sleep(1e-4)
 

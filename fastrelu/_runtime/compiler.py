@@ -64,12 +64,19 @@ def _routine(name: str) -> Any:
     return compile_cfunc(function.__name__, function, signature, parallel=name == "launcher")
 
 
-def recycler() -> list[Any]:
-    """Return the functions of the recycler, compiled or loaded from the cache."""
-    from .._kernels.recycler import FUNCTIONS
-    from .code_cache import compile_cfunc
+@functools.cache
+def recycler() -> list[int]:
+    """Return the addresses of the recycler's functions, compiled or loaded from the cache."""
 
-    return [compile_cfunc(f"recycler_{each.__name__}", each, signature) for each, signature in FUNCTIONS]
+    def work() -> list[Any]:
+        from .._kernels.recycler import FUNCTIONS
+        from .code_cache import compile_cfunc
+
+        return [compile_cfunc(f"recycler_{each.__name__}", each, signature) for each, signature in FUNCTIONS]
+
+    functions = locked(work)
+    keep(functions)
+    return [function.address for function in functions]
 
 
 @flags_kept()
