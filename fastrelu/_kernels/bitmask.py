@@ -7,7 +7,7 @@ writes them. What is left at both ends, and other rows, take one element and one
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from .._operations import ROWS
 from .emit import (
@@ -67,9 +67,8 @@ class _Words:
         # A byte that has none of the bits is not touched
         self.behind = builder.sub(WORD(width // 8), builder.zext(builder.icmp_unsigned("==", before, WORD(0)), WORD))
         kept = builder.sub(builder.shl(BYTE(1), builder.trunc(before, BYTE)), BYTE(1))
-        with builder.goto_entry_block():
-            self.carried = builder.alloca(self.wide)
-        builder.store(builder.zext(builder.and_(builder.load(self.start), kept), self.wide), self.carried)
+        kept = builder.zext(builder.and_(builder.load(self.start), kept), self.wide)
+        self.carried = cgutils.alloca_once_value(builder, kept)
 
     def _at(self, k):
         return self.builder.gep(self.start, [self.builder.mul(k, WORD(self.word.width // 8))])

@@ -11,7 +11,7 @@ and what rounding has lost of it (Knuth's two-sum), so that the error does not g
 """
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from .._operations import ROWS
 from .emit import (
@@ -63,10 +63,7 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
 
     cycle = builder.icmp_signed("==", steps[inputs], WORD(CYCLE))
     whole_row = builder.icmp_signed("==", steps[inputs], WORD(0))
-    with builder.goto_entry_block():
-        column, period = builder.alloca(WORD), builder.alloca(WORD)
-    builder.store(WORD(0), column)
-    builder.store(WORD(NEVER), period)
+    column, period = (cgutils.alloca_once_value(builder, WORD(value)) for value in (0, NEVER))
     with builder.if_then(cycle):
         builder.store(read_word(builder, pointers, len(elements)), column)
         builder.store(read_word(builder, pointers, len(elements) + 1), period)
@@ -122,10 +119,8 @@ def body(context, builder, pointers, n, strides, streaming, *, name, dtype):
     def join_line(line):
         """Add the sums of a line to those of the row."""
         homes = bases[inputs:places]
-        with builder.goto_entry_block():
-            totals = [builder.alloca(element.stored) for element in sums]
-        for element, home, total in zip(sums, homes, totals, strict=True):
-            builder.store(element.load(builder, home), total)
+        first = [element.load(builder, home) for element, home in zip(sums, homes, strict=True)]
+        totals = [cgutils.alloca_once_value(builder, value) for value in first]
         with counted(builder, WORD(lanes)) as (k, _):
             lane = moved(builder, line, sums, builder.mul(k, sum_size))
             others = [element.load(builder, place) for element, place in zip(sums, lane, strict=True)]
