@@ -708,7 +708,7 @@ def test_environment():
 import numpy as np, fastrelu
 from fastrelu._runtime import allocation
 fastrelu.relu(np.ones(9_000_000, np.float32))
-prallocation.recycler.blocks
+print(allocation.recycler.blocks)
 """
     assert python(code, FASTRELU_RECYCLE_BYTES="0").stdout == "0\n"
     assert python(code, FASTRELU_RECYCLE_BYTES="100000000000").stdout == "1\n"
