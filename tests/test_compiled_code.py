@@ -1,6 +1,9 @@
 """The public functions by their public names inside users' compiled code."""
 
+import importlib
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -488,3 +491,13 @@ def test_cuda_kernel_compiles_to_ptx(tmp_path):
     pytest.importorskip("numba_cuda")
     (tmp_path / "kernel.py").write_text("import numba\n" + KERNEL + PTX)
     run_python(f"import runpy; runpy.run_path({str(tmp_path / 'kernel.py')!r})", NUMBA_ENABLE_CUDASIM="0")
+
+
+def test_the_entry_point():
+    """Numba finds us by what the installed package says, which names a function that is there."""
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    if not project.exists():
+        pytest.skip("the tests run outside of the repository")
+    (entry,) = tomllib.loads(project.read_text())["project"]["entry-points"]["numba_extensions"].values()
+    module, _, function = entry.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
