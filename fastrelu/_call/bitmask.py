@@ -85,6 +85,3 @@ class BitmaskPass(Pass):
         addresses = [array.ctypes.data for array in arrays]
         tiles = -(-size // block)
         return self.job("run_bitmask_tile", self.streaming, extents, blocks, addresses, strides, tiles=tiles)
-
-
-MaskPass = BitmaskPass  # what `_cuda` calls it

@@ -51,7 +51,7 @@ class OnDevice(passes.Pass):
         return self.leave("out") if reads else (self.leave("out"), self.leave("mask_out"))
 
 
-class Staged(host_bitmask.MaskPass):
+class Staged(host_bitmask.BitmaskPass):
     """A pass on host arrays, copied to the GPU and back in pieces of whole bytes of the bitmask."""
 
     def compute(self, arrays: Sequence[np.ndarray], key: Key | None) -> None:
