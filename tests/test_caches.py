@@ -534,13 +534,20 @@ FROM_MEMORY = """
 import importlib.abc, importlib.util, pathlib, pkgutil, sys
 source = pathlib.Path(SOURCE)
 class Memory(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    codes = {}
-    for path in source.glob("*.py"):
-        codes["fastrelu" if path.stem == "__init__" else "fastrelu." + path.stem] = path.read_text()
+    codes, packages = {}, set()
+    for path in source.rglob("*.py"):
+        name = ".".join(path.relative_to(source.parent).with_suffix("").parts)
+        if path.stem == "__init__":
+            name = name.removesuffix(".__init__")
+            packages.add(name)
+        codes[name] = path.read_text()
     def find_spec(self, name, path=None, target=None):
         if name not in self.codes:
             return None
-        spec = importlib.util.spec_from_loader(name, self, origin="/nowhere/" + name, is_package=name == "fastrelu")
+        package = name in self.packages
+        spec = importlib.util.spec_from_loader(name, self, origin="/nowhere/" + name, is_package=package)
+        if package:
+            spec.submodule_search_locations = ["/nowhere/" + name]
         spec.has_location = True
         return spec
     def get_source(self, name):
@@ -551,12 +558,16 @@ class Memory(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         exec(compile(self.codes[module.__name__], module.__name__, "exec"), module.__dict__)
 sys.meta_path.insert(0, Memory())
 class Listing:
+    def __init__(self, path):
+        if not path.startswith("/nowhere/"):
+            raise ImportError
+        self.package = path.removeprefix("/nowhere/")
     def iter_modules(self, prefix=""):
-        return [(prefix + name.partition(".")[2], False) for name in Memory.codes if "." in name]
+        names = [name.rpartition(".") for name in Memory.codes]
+        return [(prefix + name, False) for package, _, name in names if package == self.package]
 if LISTED:
-    sys.path_hooks.insert(0, lambda path: Listing() if path == "/nowhere" else (_ for _ in ()).throw(ImportError))
+    sys.path_hooks.insert(0, Listing)
 import fastrelu
-fastrelu.__path__ = ["/nowhere"]
 """
 
 

@@ -77,7 +77,7 @@ def _modules() -> dict[str, bytes] | None:
     for read in (_files, _codes):
         with contextlib.suppress(Exception):  # of whoever loads us: archives, frozen applications
             modules = read()
-            if any(name.startswith("_formulas.") for name in modules):  # some list nothing, or only data
+            if {"_formulas", "loop"} <= {name.partition(".")[0] for name in modules}:  # some list nothing, or only data
                 return modules
     return None
 
