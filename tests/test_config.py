@@ -235,3 +235,15 @@ def test_a_slope_per_column_becomes_a_job(target, monkeypatch):
     for _ in range(2):
         fastrelu.leaky_relu(x, slopes, target=target)
     assert len(driven) == 2
+
+
+def test_explain_takes_arguments_as_the_call_does():
+    """Of a raw ufunc, a whole number stays one; beside bfloat16, a number is of its type."""
+    x = np.ones(4_000_000, np.int8)
+    said = fastrelu.explain(fastrelu.ufuncs.leaky_relu, x, 2)
+    assert said.target == "serial"
+    assert "8,000,000 bytes" in said.refused["streaming"]
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    half = np.ones(3, ml_dtypes.bfloat16)
+    assert fastrelu.leaky_relu(half, casting="no").dtype == half.dtype
+    assert fastrelu.explain(fastrelu.leaky_relu, half, casting="no").target == "serial"

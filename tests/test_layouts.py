@@ -447,3 +447,15 @@ def test_large_arrays_in_fortran_order_are_not_planned(target, monkeypatch):
     monkeypatch.setattr(fastrelu._call.dispatch, "plan", None)
     assert np.array_equal(fastrelu.relu(x, target=target), np.maximum(x, 0))
     assert np.array_equal(fastrelu.relu_backward(x, x, out=np.empty_like(x), target=target), np.where(x > 0, x, 0))
+
+
+def test_a_kept_job_has_its_streaming_stores():
+    """Also where the run that it was made for gave them up, since its output was of memory new to the process."""
+    from fastrelu._call import job_cache
+
+    x, slopes = np.ones((1024, 1024), np.float32), np.linspace(-1, 1, 1024, dtype=np.float32)
+    with fastrelu.configure(streaming_min_bytes=1 << 20, recycle_bytes=0):
+        for call in (lambda: fastrelu.leaky_relu(x, slopes), lambda: fastrelu.relu_with_mask(x)):
+            job_cache._known.clear()
+            call()
+            assert [bool(known.job.stream) for known in job_cache._known.values()] == [True]

@@ -794,3 +794,11 @@ def test_types_are_those_of_the_backward_pass(dtype):
         assert_same(fastrelu.leaky_relu_backward_from_mask(grad, mask, slope), wanted)
         both = fastrelu.leaky_relu_backward_with_slope_grad(grad, grad, slope)
         assert both[0].dtype == both[1].dtype == wanted.dtype
+
+
+def test_the_layout_of_what_numpy_makes_an_array_of():
+    class Fortran:
+        def __array__(self, dtype=None, copy=None):
+            return np.asfortranarray(np.arange(-6, 6, dtype=np.float32).reshape(3, 4))
+
+    assert fastrelu.relu_with_mask(Fortran())[0].strides == fastrelu.relu(Fortran()).strides == (4, 12)

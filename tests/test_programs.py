@@ -473,6 +473,9 @@ def drop(*names):
             importlib.reload(sys.modules[name])
             gc.collect()
             check(calls(fastrelu)), check(old)
+        importlib.reload(sys.modules["fastrelu._call.executors"])
+        from fastrelu._call.executors import executor
+        assert executor("cuda").unavailable and executor("dask").call
         check(calls(fastrelu, "f2"))
         """,
     ],

@@ -63,4 +63,5 @@ def explain(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanati
     for operand in row.operands:
         if inputs[operand.name] is None and operand.follows:
             inputs[operand.name] = inputs[operand.follows]
-    return dispatch.explain(row.name, tuple(inputs.values()), given["out"], target, given["ufunc_kwargs"])
+    operands = dispatch.as_floats(row.name, inputs.values())
+    return dispatch.explain(row.name, operands, given["out"], target, given["ufunc_kwargs"])

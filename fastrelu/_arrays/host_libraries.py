@@ -258,7 +258,8 @@ class HostCall:
         """Return an output's memory: what was given, or else new, laid out like an input where `order` leaves that."""
         if argument in self.outputs:
             return self.outputs[argument]
-        pattern = None if like is None else self.given[like]
+        source = self.given if like in self._libraries else self.inputs  # a list is an array there
+        pattern = None if like is None else source[like]
         some = self.given.get(next(iter(self._libraries), ""))
         self._new[argument], memory = self.library.empty(self.name, shape, dtype, order, pattern, some)
         return memory

@@ -347,8 +347,7 @@ def explanation(target: str, store: str, refused: Mapping[str, str]) -> Explanat
 def explain(
     name: str, operands: Sequence[Any], out: Any, target: str | None, kwargs: Mapping[str, Any]
 ) -> Explanation:  # fmt: skip
-    """Say where `call` would run, or raise what it would."""
-    operands = as_floats(name, operands)
+    """Say where a call of a ufunc would run, or raise what it would."""
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
     errors.check_keywords(name, kwargs)

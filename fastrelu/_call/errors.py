@@ -14,7 +14,7 @@ import numpy as np
 from .. import ufuncs
 from .._arrays import classify
 from .._operations import FUNCTIONS, ROWS, Operation
-from .._runtime.dtypes import ACCEPTED
+from .._runtime.dtypes import ACCEPTED, spelled_out
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -206,7 +206,7 @@ def check_call(name: str, operands: Sequence[Any], out: Any, kwargs: Mapping[str
         except TypeError as error:
             raise TypeError(f"{name}: dtype={kwargs['dtype']!r} is not a type of NumPy") from error
     try:
-        result = ufuncs.loop_dtype(name, operands, kwargs)
+        result = ufuncs.loop_dtype(name, *spelled_out(ufuncs.of(name), operands, kwargs))
     except (TypeError, ValueError) as error:
         asked = " and ".join(f"{key}={kwargs[key]!r}" for key in ("dtype", "signature", "sig") if key in kwargs)
         if not asked:

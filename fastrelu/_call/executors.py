@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-_loaders: dict[str, Callable[[], Any]] = {}
+_loaders: dict[str, Callable[[], Any]] = globals().get("_loaders", {})  # the same after a reload
 
 
 def provide(name: str, load: Callable[[], Any]) -> None:

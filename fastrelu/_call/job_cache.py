@@ -122,7 +122,8 @@ def remember(
     offsets = [address - array.ctypes.data for address, array in zip(job.addresses, arrays)]
     if len(_known) >= KEPT:
         _known.clear()
-    _known[key] = _Known(job, table, parallel, arrays[-1].dtype, offsets, new)
+    kept = type(job).from_buffer_copy(job)  # a run may give up its streaming stores, for this once
+    _known[key] = _Known(kept, table, parallel, arrays[-1].dtype, offsets, new)
 
 
 def _layout_of(array: np.ndarray) -> _New | None:
