@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -556,3 +557,37 @@ def test_a_finaliser_calls_what_is_compiled():
     )
     assert result.stdout == "[0.0, 2.0];[0.0, 0.0];"
     assert not result.stderr
+
+
+def test_another_package_brings_us_along(tmp_path):
+    """By another name, beside which none is called fastrelu: our files are found by our own place."""
+    source = Path(fastrelu.__file__).parent
+    shutil.copytree(source, tmp_path / "app" / "relus", ignore=shutil.ignore_patterns("__pycache__", "_bench", "_cuda"))
+    code = f"""
+    import sys, warnings
+    warnings.simplefilter("ignore")  # Numba looks for our entry point by its usual name
+    sys.path.insert(0, {str(tmp_path)!r})
+    class Hidden:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] == "fastrelu":
+                raise ModuleNotFoundError(name)
+    sys.meta_path.insert(0, Hidden())
+    from app import relus
+    import numpy as np
+    assert relus.relu(np.array([-1.0, 2.0])).tolist() == [0, 2]
+    from app.relus._runtime import code_cache
+    assert code_cache._fingerprint()
+    """
+    python(code)
+
+
+def test_a_stack_size_that_cannot_be_set(monkeypatch):
+    """As Python says where the system knows none: the work is done in the thread that wants it."""
+    from fastrelu._runtime import threads
+
+    def refused(size=0):
+        raise RuntimeError("setting stack size not supported")
+
+    monkeypatch.setattr(threads.threading, "stack_size", refused)
+    assert not threads.started("fastrelu-test", print)
+    assert threads.elsewhere("fastrelu-test", lambda: 3) == 3

@@ -257,17 +257,25 @@ def _load() -> Any:
 
 
 def simulated() -> bool:
-    """Say whether Numba simulates a GPU in Python, as ``NUMBA_ENABLE_CUDASIM=1`` asks."""
+    """Say whether Numba simulates a GPU in Python, as ``NUMBA_ENABLE_CUDASIM=1`` asks when it is imported."""
+    config = sys.modules.get("numba.core.config")
+    if config is not None:
+        return bool(config.ENABLE_CUDASIM)
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 
-@functools.cache
 def find() -> Any:
     """Return the driver, or the simulator's, or why there is none to use."""
     if simulated():
         from .simulator import DRIVER
 
         return DRIVER
+    return _find()
+
+
+@functools.cache
+def _find() -> Any:
+    """Return the driver of the machine, or why there is none."""
     if sys.platform == "darwin":
         return "there is no CUDA on macOS"
     try:
@@ -294,5 +302,5 @@ def get() -> Any:
 
 def let_go() -> None:
     """Let go of what was kept for work that is done, where the driver has been used at all."""
-    if find.cache_info().currsize and isinstance(driver := find(), Driver):
+    if _find.cache_info().currsize and isinstance(driver := _find(), Driver):
         driver.let_go()

@@ -87,7 +87,9 @@ def _loop_dtype(name: str, kinds: Sequence[Any], out: np.dtype | None, kwargs: M
         if signature is not None:
             raise TypeError(f"{name}: cannot specify both 'signature' and 'dtype'")
         signature = (None,) * len(kinds) + (np.dtype(kwargs["dtype"]),)
-    options: dict[str, Any] = {"signature": tuple(signature)} if signature else {}
+    # (NumPy takes a string, and of a list what it does not take of `resolve_dtypes`)
+    options: dict[str, Any] = {"signature": tuple(signature) if isinstance(signature, list) else signature}
+    options = options if signature else {}
     kinds = strong(kinds)
     loop: np.dtype = ufuncs.of(name).resolve_dtypes((*kinds, None), **options, casting=casting)[-1]
     if out is not None and not np.can_cast(loop, out, casting):

@@ -191,10 +191,11 @@ def stream_through(size: int, inputs: Sequence[Part], outputs: Sequence[Part], l
         sets = _sets[device]
         for each in sets:  # all memory before the first result, so that running out of it leaves `out` alone
             each.provide([part.size(piece) * part.dtype.itemsize for part in parts])
-        k = 0
         try:
             for k, start in enumerate(range(0, size, piece)):
                 sets[k % 2].run(inputs, outputs, start, min(start + piece, size), launch)
-        finally:  # after an error too: nothing may still write to the buffers
             for each in (sets[(k + 1) % 2], sets[k % 2]):
+                each.drain()
+        finally:  # after an error too, of the first of these as well: nothing may still write to the buffers
+            for each in sets:
                 each.drain()

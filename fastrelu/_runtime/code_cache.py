@@ -33,6 +33,7 @@ from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 from numba.misc.appdirs import AppDirs
 
+from .. import _kernels
 from .._versions import package_changed
 
 if sys.platform != "win32":
@@ -41,7 +42,9 @@ if sys.platform != "win32":
 
 DIGEST = hashlib.sha256
 #: What decides the code: the formulas, the rows, and the floor of kernels. What else changes leaves the cache in use.
-_PACKAGE, _DECIDING, _KERNELS = "fastrelu", ("_formulas", "_operations"), "_kernels"
+_DECIDING = ("_formulas", "_operations")
+#: Of the files themselves: what follows the checksum in one.
+_FORMAT = 1
 #: Compiling options: one place. Numba's "python" error model would add a branch per division; there is none.
 OPTIONS = {"nopython": True, "nogil": True}
 
@@ -67,7 +70,7 @@ def _fingerprint() -> bytes | None:
     for name, content in sorted(modules.items()):
         digest.update(name.encode() + b"\0" + content + b"\0")
     settings = sorted((key, repr(value)) for key, value in vars(config).items() if key in _CODE_SETTINGS)
-    versions = (sys.version, numba.__version__, llvmlite.__version__, settings)
+    versions = (_FORMAT, sys.version, numba.__version__, llvmlite.__version__, settings)
     digest.update(repr(versions).encode())
     return digest.digest()
 
@@ -83,20 +86,24 @@ def _modules() -> dict[str, bytes] | None:
 
 
 def _files() -> dict[str, bytes]:
-    root = files(_PACKAGE)  # in a zip too
-    found = [file for file in root.iterdir() if file.name.partition(".")[0] in _DECIDING]
-    found += (root / _KERNELS).iterdir()
+    kernels = files(_kernels)  # in a zip too
+    found = [file for file in files(_package()).iterdir() if file.name.partition(".")[0] in _DECIDING]
+    found += kernels.iterdir()
     return {file.name: file.read_bytes() for file in found if file.name.endswith((".py", ".pyc"))}
+
+
+def _package() -> str:
+    """Return our name, which is longer where another package brings us along."""
+    return _kernels.__name__.rpartition(".")[0]
 
 
 def _codes() -> dict[str, bytes]:
     """Return the code of our modules, which a frozen application has in its executable."""
     import pkgutil
 
-    kernels = importlib.import_module(f"{_PACKAGE}.{_KERNELS}")
-    names = [module.name for module in pkgutil.iter_modules(kernels.__path__, f"{kernels.__name__}.")]
+    names = [module.name for module in pkgutil.iter_modules(_kernels.__path__, f"{_kernels.__name__}.")]
     codes = {}
-    for name in (*(f"{_PACKAGE}.{each}" for each in _DECIDING), *names):
+    for name in (*(f"{_package()}.{each}" for each in _DECIDING), *names):
         spec: Any = importlib.util.find_spec(name)
         code = spec.loader.get_code(name)
         if not isinstance(code, CodeType):  # compiled to C: None, which would be the same for all versions

@@ -20,7 +20,7 @@ from . import native as _native
 _loop_type = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_size_t] * 4)
 
 
-_source: Any = importlib.util.find_spec("fastrelu._formulas")
+_source: Any = importlib.util.find_spec(f"{__package__.rpartition('.')[0]}._formulas")
 #: The code of a module that imports Numba, which is not run here; None where its loader has none.
 _code: types.CodeType | None = getattr(_source.loader, "get_code", lambda name: None)(_source.name)
 

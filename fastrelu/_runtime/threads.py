@@ -23,13 +23,14 @@ def started(name: str, function: Callable[..., object], *args: Any) -> bool:
     if sys.is_finalizing():  # Python 3.11 would wait for ever for the thread to begin
         return False
     with _starting:
-        before = threading.stack_size(STACK_BYTES)  # the program's own threads may be many, and have little
         try:
-            threading.Thread(target=function, name=name, args=args).start()
+            before = threading.stack_size(STACK_BYTES)  # the program's own threads may be many, and have little
+            try:
+                threading.Thread(target=function, name=name, args=args).start()
+            finally:
+                threading.stack_size(before)
         except RuntimeError:  # a limit of the system, or the interpreter is shutting down
             return False
-        finally:
-            threading.stack_size(before)
     return True
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+import fastrelu
 from fastrelu._bench.oracle import assert_same, expected
-from fastrelu._cuda import executor, settings
+from fastrelu._cuda import executor, settings, staging
 from fastrelu._operations import UFUNCS
 
 from .data import FLOATS, operands_for, specials
@@ -68,3 +69,34 @@ def test_refusals_write_nothing():
     with pytest.raises(ValueError, match="read-only"):
         executor.call("relu", (np.zeros(3, "f"),), out, "cuda", {})
     assert_same(out, np.full(3, 8, "f"))
+
+
+def test_signatures_as_numpy_takes_them():
+    x = specials("f", 40)
+    for signature in ("f->f", ("f", "f"), ["f", "f"]):
+        assert_same(fastrelu.relu(x, target="cuda", signature=signature), fastrelu.relu(x))
+
+
+def test_an_interrupted_call_leaves_nothing_to_write(monkeypatch):
+    """Ctrl-C while the last pieces are put into their places: later calls use the same buffers."""
+    monkeypatch.setattr(settings, "STAGING_BYTES", 64)
+    fastrelu.relu(np.ones(64, "f"), target="cuda")
+
+    class Places:
+        def __init__(self):
+            self.array, self.written = np.zeros(64, "f"), 0
+
+        def __setitem__(self, place, values):
+            self.written += 1
+            if self.written == 3:
+                raise KeyboardInterrupt
+            self.array[place] = values
+
+    places = Places()
+    parts = [staging.Part(np.ones(64, "f"), np.dtype("f"))], [staging.Part(places, np.dtype("f"))]
+    with pytest.raises(KeyboardInterrupt):
+        staging.stream_through(64, *parts, lambda *given: None)
+    places.array[:] = -1
+    for n in (8, 32):
+        fastrelu.relu(np.ones(n, "f"), target="cuda")
+    assert (places.array == -1).all()
