@@ -134,11 +134,9 @@ def _emit_front(module: ir.Module) -> ir.Function:
         normal = builder.and_(above, builder.fcmp_ordered("<=", size, DOUBLE(65504.0)))
         require(builder.or_(normal, builder.fcmp_ordered("==", size, DOUBLE(0))))
     # Which type it is, also where no parameter depends on it: byte-swapped and integer data go the other way
-    kind, itemsize = WORD(len(_TYPES)), WORD(0)
+    kind = WORD(len(_TYPES))
     for k, dtype in enumerate(_TYPES):
-        found = equal(descr, id(dtype))
-        kind = builder.select(found, WORD(k), kind)
-        itemsize = builder.select(found, WORD(dtype.itemsize), itemsize)
+        kind = builder.select(equal(descr, id(dtype)), WORD(k), kind)
     require(builder.icmp_unsigned("<", kind, WORD(len(_TYPES))))
     for k in range(_PARAMETERS):
         with builder.if_then(builder.icmp_unsigned(">", parameters, WORD(k))):
@@ -150,6 +148,9 @@ def _emit_front(module: ir.Module) -> ir.Function:
         with new, builder.if_else(equal(keywords, 0)) as (without, with_output):
             with without:
                 # A large new output is for `allocation` to make
+                itemsize = WORD(0)
+                for k, dtype in enumerate(_TYPES):
+                    itemsize = builder.select(equal(kind, k), WORD(dtype.itemsize), itemsize)
                 shape, ndim = read(first, _SHAPE), read(first, _NDIM, INT)
                 size = builder.mul(builder.call_at(numpy_functions[_MULTIPLY_LIST], shape, ndim), itemsize)
                 smallest = read(ctypes.addressof(settings.recycler), Recycler.smallest.offset)
