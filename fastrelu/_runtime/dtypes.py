@@ -54,7 +54,10 @@ def spelled_out(
             return operands, {**others, "signature": (BFLOAT16,) * ufunc.nargs}
         if asked is not None or kwargs.get("signature") is not None:
             return operands, kwargs
-    if not any(type(getattr(value, "dtype", None)) is type(BFLOAT16) and _is_numpys(value) for value in operands):
+    for value in operands:  # (a loop, as `any` takes a scalar's call 0.3 us more)
+        if type(getattr(value, "dtype", None)) is type(BFLOAT16) and _is_numpys(value):
+            break
+    else:
         return operands, kwargs
     kinds = [
         getattr(value, "dtype", None) or (float if isinstance(value, (int, float)) else None) for value in operands
