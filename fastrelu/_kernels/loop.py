@@ -58,7 +58,7 @@ choose = register_jitable(_choose)
 
 
 def inner_loop(pointers, dimensions, strides, slot):
-    """The loop that NumPy calls, through the entry point: one for all operations and types."""
+    """The loop that NumPy calls, through the trampoline: one for all operations and types."""
     n = dimensions[0]
     table = table_at(table_of(slot))
     flags = read_flags()

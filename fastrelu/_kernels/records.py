@@ -19,7 +19,7 @@ class Slot(ctypes.Structure):
     """The `data` of one loop of one ufunc."""
 
     _fields_ = _words(
-        "loop",  # address of what the entry point calls, 0 until it is there
+        "loop",  # address of what the trampoline calls, 0 until it is there
         "kernel",  # its address
         "operands",  # how many, the output among them
         "itemsize",

@@ -1,4 +1,4 @@
-"""Compiling on demand: what the entry point calls when a loop is not there yet. Imports Numba when it runs."""
+"""Compiling on demand: what the trampoline calls when a loop is not there yet. Imports Numba when it runs."""
 
 import functools
 import sys

@@ -1,4 +1,4 @@
-"""The entry point that NumPy calls for every loop: native code, made at import without compiling with Numba.
+"""The trampoline, which NumPy calls for every loop: native code, made at import without compiling with Numba.
 
 Until a loop is compiled there is nothing for NumPy to call, and NumPy's inner loops cannot fail. A `ctypes`
 callback would do the first call, but swallows every exception, after which NumPy returns uninitialised memory.

@@ -1,6 +1,6 @@
 """``numpy.ufunc`` objects from compiled loops, through NumPy's public C-API.
 
-Each ufunc holds for each of its types the same entry point, with a *slot* of its own as `data`: the record from
+Each ufunc holds for each of its types the same trampoline, with a *slot* of its own as `data`: the record from
 which the loop learns its kernel, its thresholds and whether it is compiled yet. NumPy copies nothing
 of what it is given here, so that all of it is kept.
 """
