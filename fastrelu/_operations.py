@@ -59,11 +59,11 @@ class Operation:
         """Its parameters, which come last."""
         return tuple(operand for operand in self.operands if operand.kind == "parameter")
 
-    @property
+    @cached_property
     def reads_bitmask(self) -> bool:
         return any(operand.kind == "bitmask" for operand in self.operands)
 
-    @property
+    @cached_property
     def has_bitmask(self) -> bool:
         return self.writes_bitmask or self.reads_bitmask
 

@@ -112,7 +112,7 @@ def release_memory() -> None:
     >>> del y  # its memory awaits the next call of that size
     >>> fastrelu.release_memory()
     """
-    allocation.trim()
     from .._cuda import cuda_driver
 
+    allocation.trim()
     cuda_driver.let_go()

@@ -34,7 +34,7 @@ def warmup_steps(
         for dtype in available if wanted is None else wanted:
             if dtype not in available:
                 if functions is None:
-                    continue  # relu alone has integer loops
+                    continue  # not all functions have loops for integers
                 raise ValueError(f"warmup: {name} has no loop for {dtype}; there are {', '.join(map(str, available))}")
             steps.append((f"{name} {dtype}", lambda name=name, dtype=dtype: compiler.warm(name, dtype)))  # type: ignore[misc]
     if wanted is not None and not steps:

@@ -1,7 +1,7 @@
 """The one-bit backward pass: forward functions that also return which elements were active, and backward from that.
 
 What they compute is in `_formulas`, and the kernels are in `_kernels/bitmask.py`. Here is how a call becomes a job; the
-public functions are in `_api_masks`.
+public functions are in `_api/bitmask.py`.
 """
 
 import math

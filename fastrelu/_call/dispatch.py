@@ -15,8 +15,7 @@ from .._operations import FLOATS, ROWS
 from .._runtime import layers, targets, tuning
 from .._runtime.dtypes import BFLOAT16, spelled_out
 from .._runtime.ufunc_objects import hidden
-from . import containers, errors, job_cache
-from . import large as _large
+from . import containers, errors, job_cache, large
 from .executors import executor
 
 #: Bytes of output from which a call that NumPy would cut up becomes a job, whose own 10 us (60 to 100 the first
@@ -70,7 +69,7 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
         operands, kwargs = spelled_out(ufuncs.of(name), operands, kwargs)
     table = _settled(operands, out, target) if not kwargs else None
     if table is not None:
-        # What `plan` would find out in 10 us; it is asked for the message if NumPy refuses
+        # What `plan` would find out in 10 us
         try:
             with np.errstate(all="ignore"), targets.forced(table):
                 return ufuncs.of(name)(*operands, _output(name, operands) if out is None else out)
@@ -101,10 +100,10 @@ def call(name: str, operands: Sequence[Any], out: Any, target: str | None, kwarg
     try:
         if todo.path == "job":
             assert todo.dtype is not None
-            return _large.run(name, todo.operands, out, todo.dtype, todo.table, key)
+            return large.run(name, todo.operands, out, todo.dtype, todo.table, key)
         if todo.path == "convert":
             assert todo.dtype is not None
-            return _large.run_converting(ufuncs.of(name), todo.operands, out, todo.dtype)
+            return large.run_converting(ufuncs.of(name), todo.operands, out, todo.dtype)
         if not kwargs:
             options = {"out": _output(name, todo.operands) if out is None else out}
         with np.errstate(all="ignore"), targets.forced(todo.table):
@@ -118,7 +117,7 @@ def _output(name: str, operands: Sequence[Any]) -> np.ndarray | None:
     first = operands[0]
     if type(first) is not np.ndarray or first.nbytes < tuning.settings.recycled_from:
         return None
-    return _large.new_output([np.asarray(value) for value in operands], ufuncs.loop_dtype(name, operands, {}))
+    return large.new_output([np.asarray(value) for value in operands], ufuncs.loop_dtype(name, operands, {}))
 
 
 def as_floats(name: str, operands: Iterable[Any]) -> list[Any]:
@@ -148,16 +147,16 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
     elif target is not None and target != "serial":
         return None
     first = operands[0]
-    large = small = fortran = False
+    some_large = some_small = fortran = False
     for value in (*operands, out):
         kind = type(value)
         if kind is np.ndarray:
             if value.nbytes < LARGE_BYTES:
-                small = small or value.size != 1
+                some_small = some_small or value.size != 1
                 continue
             flags = value.flags
-            fortran = fortran if large else not flags.c_contiguous
-            large = True
+            fortran = fortran if some_large else not flags.c_contiguous
+            some_large = True
             if not (
                 type(first) is np.ndarray
                 and (flags.f_contiguous if fortran else flags.c_contiguous)
@@ -171,7 +170,7 @@ def _settled(operands: Sequence[Any], out: Any, target: str | None) -> str | Non
                 return None
         elif kind is not float and kind is not int and not isinstance(value, np.generic):
             return None
-    if large and small:  # a slope per column: NumPy would pass a row at a time
+    if some_large and some_small:  # a slope per column: NumPy would pass a row at a time
         return None
     return "auto" if target is None else target
 
@@ -234,7 +233,7 @@ def _plan_host(
     except (TypeError, ValueError, RuntimeError):  # the ufunc says what is wrong with it, or takes more axes
         return Plan("ufunc", target or "serial", operands=operands, table=table)
     nbytes = math.prod(shape) * dtype.itemsize
-    parallel, streaming = _large.decide(arrays, out, math.prod(shape), dtype, table)
+    parallel, streaming = large.decide(arrays, out, math.prod(shape), dtype, table)
     of_type = all(
         array.dtype == dtype for array, value in zip(arrays, operands, strict=True) if classify.is_array(value)
     ) and (out is None or out.dtype == dtype)

@@ -30,6 +30,7 @@ def start(job: Job, table: Table, parallel: bool) -> None:
     """Run a job: on all threads if that is wanted and still allowed, as it is not in a forked child, say."""
     if parallel and not table.shared:
         layers.require()
+        layers.require_team()
     elif parallel:
         parallel = bool(table.allowed) and layers.own()
     _runner(table.run_job)(ctypes.byref(job), ctypes.byref(table), parallel)

@@ -25,11 +25,8 @@ def call(name: str, inputs: Arguments, outputs: Arguments, target: str | None, *
     inputs = dict(zip(inputs, as_floats(name, inputs.values()), strict=True))
     target = targets.chosen(target, name)
     key = None if options else job_cache.key(name, inputs.values(), outputs.values(), target)
-    if key is not None:
-        if target == "parallel":
-            layers.require_team()
-        if (results := job_cache.run(key, inputs.values(), outputs.values())) is not None:
-            return tuple(reversed(results)) if len(results) > 1 else results[0]
+    if key is not None and (results := job_cache.run(key, inputs.values(), outputs.values())) is not None:
+        return tuple(reversed(results)) if len(results) > 1 else results[0]
     elsewhere = _elsewhere(name, {**inputs, **outputs}, target)
     if elsewhere == "dask":
         return executor("dask").call(name, inputs, outputs, target, **options)

@@ -13,6 +13,7 @@ import numpy as np
 
 from .._arrays import classify
 from .._kernels.records import CYCLE, LINE, PLAIN, STREAM
+from .._operations import Operation
 from .._runtime import tuning
 from .._runtime.jobs import coalesce
 from . import job_cache
@@ -71,18 +72,33 @@ def axis_of(name: str, axis: Any, ndim: int) -> int | None:
     return int(axis % ndim)
 
 
-def argument_of(given: Mapping[str, Any]) -> str:
-    """Return the name of the argument that takes the sums."""
-    return "counts" if "counts" in given else "slope_out" if "slope_out" in given else "out"
+class Sums(NamedTuple):
+    """Which sums a call takes: along which axis, for which argument, of which shape and type."""
+
+    axis: int | None
+    argument: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
-def check_sums(name: str, argument: str, into: Any, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Raise what an output deserves that does not take sums of a shape and a type; `what` is what to call it."""
-    if into.shape != shape:
-        raise ValueError(f"{name}: {argument} has shape {into.shape}; it must have {shape}")
-    if into.dtype != COUNT if dtype == COUNT else not np.can_cast(dtype, into.dtype, "same_kind"):
-        wanted = "int64" if dtype == COUNT else f"a type that holds {dtype}"
-        raise TypeError(f"{name}: {argument} must be of {wanted}, not {what}")
+def sums_of(
+    row: Operation, given: Mapping[str, Any], axis: Any, shape: tuple[int, ...], dtype: np.dtype
+) -> Sums:  # fmt: skip
+    """Return which sums a call takes over data of a shape and a type."""
+    axis = axis_of(row.name, axis, len(shape))
+    argument = "counts" if "counts" in given else "slope_out" if "slope_out" in given else "out"
+    if argument == "counts" and given[argument] is None:
+        raise TypeError(f"{row.name}: counts must be an array, not NoneType")
+    return Sums(axis, argument, () if axis is None else (shape[axis],), COUNT if row.sums == "counts" else dtype)
+
+
+def check_sums(name: str, sums: Sums, into: Any, what: str) -> None:
+    """Raise what an output deserves that does not take these sums; `what` is what to call it."""
+    if into.shape != sums.shape:
+        raise ValueError(f"{name}: {sums.argument} has shape {into.shape}; it must have {sums.shape}")
+    if into.dtype != COUNT if sums.dtype == COUNT else not np.can_cast(sums.dtype, into.dtype, "same_kind"):
+        wanted = "int64" if sums.dtype == COUNT else f"a type that holds {sums.dtype}"
+        raise TypeError(f"{name}: {sums.argument} must be of {wanted}, not {what}")
 
 
 class SumPass(Pass):
@@ -90,18 +106,12 @@ class SumPass(Pass):
 
     def check(self) -> None:
         super().check()
-        self.axis = axis_of(self.name, self.options["axis"], len(self.shape))
         self.counts = self.row.sums == "counts"
-        self.argument = argument_of(self.given)
-        self.result_shape = () if self.axis is None else (self.shape[self.axis],)
-        self.result_dtype = COUNT if self.counts else self.dtype
-        into = self.outputs.get(self.argument)
-        if into is None:
-            if self.argument == "counts":
-                raise TypeError(f"{self.name}: counts must be an array, not NoneType")
-            return
-        check_sums(self.name, self.argument, into, classify.type_name(into), self.result_shape, self.result_dtype)
-        self.check_apart(self.argument, into)
+        sums = sums_of(self.row, self.given, self.options["axis"], self.shape, self.dtype)
+        self.axis, self.argument, self.result_shape, self.result_dtype = sums
+        if (into := self.outputs.get(self.argument)) is not None:
+            check_sums(self.name, sums, into, classify.type_name(into))
+            self.check_apart(self.argument, into)
 
     def run(self, key: job_cache.Key | None = None) -> Any:
         sums = self.output(self.argument, self.result_shape, self.result_dtype)

@@ -32,17 +32,11 @@ class OnDevice(passes.Pass):
 
     def check(self) -> None:
         super().check()
-        self.axis = host_sums.axis_of(self.name, self.options["axis"], len(self.shape))
-        self.argument = host_sums.argument_of(self.given)
-        self.result_shape = () if self.axis is None else (self.shape[self.axis],)
-        self.result_dtype = host_sums.COUNT if self.row.sums == "counts" else self.loop
-        into = self.outputs.get(self.argument)
-        if into is not None:
-            what = f"a {self.library.label} of dtype {into.dtype}"
-            host_sums.check_sums(self.name, self.argument, into, what, self.result_shape, self.result_dtype)
+        sums = host_sums.sums_of(self.row, self.given, self.options["axis"], self.shape, self.loop)
+        self.axis, self.argument, self.result_shape, self.result_dtype = sums
+        if (into := self.outputs.get(self.argument)) is not None:
+            host_sums.check_sums(self.name, sums, into, f"a {self.library.label} of dtype {into.dtype}")
             self.check_apart(self.argument)
-        elif self.argument == "counts":
-            raise TypeError(f"{self.name}: counts must be an array, not NoneType")
 
     def run(self) -> Any:
         result = self.memory(self.argument, self.result_shape, self.result_dtype)

@@ -2,7 +2,7 @@
 
 A call like ``relu(x)`` or ``relu(x, out=y)`` on ordinary contiguous arrays needs no decision that the loop does
 not make itself, yet a Python function with the contract's signature took 165 ns to find that out, as long as
-the ufunc call behind it (154 ns; NumPy 2.4, Python 3.11, two-core AMD EPYC 9005, `bench/calls.py`, 2026-11). This
+the ufunc call behind it (154 ns; NumPy 2.4, Python 3.11, two-core AMD EPYC 9005, `bench/test_calls.py`, 2026-11). This
 one takes less than 20.
 
 What it recognises: ``x`` (and ``grad``), all exact `numpy.ndarray` of one same native float type, bfloat16 too where

@@ -15,7 +15,7 @@ import numpy as np
 
 from .._kernels.records import DONE
 from .._operations import ROWS
-from . import native as _native
+from . import native
 
 _loop_type = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_size_t] * 4)
 
@@ -46,13 +46,13 @@ def loop(operation: str, dtype: np.dtype) -> int:
     def run(pointers: int, dimensions: int, strides: int, slot: int) -> int:
         places = ctypes.cast(pointers, words)[:count]
         steps = ctypes.cast(strides, words)[:count]
-        with _native.flags_kept(), np.errstate(all="ignore"):
+        with native.flags_kept(), np.errstate(all="ignore"):
             for _ in range(ctypes.cast(dimensions, words)[0]):
                 cells = [np.ndarray(1, dtype, memory.from_address(place)) for place in places]
                 cells[-1][0] = formula(*(cell.astype(computed)[0] for cell in cells[:-1]))
                 places = [place + step for place, step in zip(places, steps, strict=True)]
         return DONE
 
-    native = _loop_type(run)
-    _native.keep(native)
-    return _native.address_of(native)
+    function = _loop_type(run)
+    native.keep(function)
+    return native.address_of(function)

@@ -91,7 +91,7 @@ def _room_for_team() -> bool:
 
 
 def refuse(reason: str) -> NoReturn:
-    """Raise the error of a forced parallel call; `_errors` puts the function's name before it."""
+    """Raise the error of a forced parallel call; `_call/errors.py` puts the function's name before it."""
     raise RuntimeError(f"target='parallel' is not available: {reason}")
 
 
